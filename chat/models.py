@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from conversations.models import Message
+
+if TYPE_CHECKING:
+    from accounts.models import User
+
+
+class GenerationQuerySet(models.QuerySet["Generation"]):
+    def for_user(self, user: User | AnonymousUser) -> Self:
+        return self.filter(requested_by_id=user.pk) if user.is_authenticated else self.none()
+
+    def running(self) -> Self:
+        return self.filter(status__in=Generation.RUNNING)
+
+
+class Generation(models.Model):
+    """The run that wrote one assistant message."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        COMPLETED = "completed"
+        STOPPED = "stopped"
+        INTERRUPTED = "interrupted"
+        FAILED = "failed"
+
+    RUNNING = (Status.QUEUED, Status.RUNNING)
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    message = models.OneToOneField(Message, on_delete=models.CASCADE, related_name="generation")
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="generations")
+    model_name = models.CharField(max_length=200)
+    status = models.CharField(max_length=11, choices=Status.choices, default=Status.QUEUED)
+    worker_id = models.CharField(max_length=120)
+    heartbeat_at = models.DateTimeField(default=timezone.now)
+    stop_requested_at = models.DateTimeField(null=True, blank=True)
+    # The highest number given out on the event log, or, while running, the highest that may be before it is saved anew.
+    last_seq = models.PositiveBigIntegerField()
+    idempotency_key = models.CharField(max_length=200, blank=True)
+    idempotency_digest = models.CharField(max_length=64, blank=True)
+    context = models.JSONField(default=dict)
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    first_token_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    error_code = models.CharField(max_length=40, blank=True)
+    done_reason = models.CharField(max_length=40, blank=True)
+    # As Ollama reports them, in nanoseconds.
+    total_duration = models.BigIntegerField(null=True, blank=True)
+    load_duration = models.BigIntegerField(null=True, blank=True)
+    prompt_eval_duration = models.BigIntegerField(null=True, blank=True)
+    eval_duration = models.BigIntegerField(null=True, blank=True)
+
+    objects = GenerationQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["requested_by", "idempotency_key"],
+                condition=~Q(idempotency_key=""),
+                name="generation_idempotency_key_once_per_user",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["queued", "running", "completed", "stopped", "interrupted", "failed"]),
+                name="generation_status_known",
+            ),
+        ]
+        indexes = [
+            # The reaper: running ones by heartbeat. Also "how many has this user running", so it holds the user.
+            models.Index(
+                fields=["heartbeat_at", "requested_by"],
+                condition=Q(status__in=["queued", "running"]),
+                name="generation_running",
+            ),
+            # GET /api/chat/generations: one user's, newest first.
+            models.Index(fields=["requested_by", "-id"], name="generation_list"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)

@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class LlmModelsConfig(AppConfig):
+    name = "llm_models"

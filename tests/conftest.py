@@ -1,0 +1,47 @@
+import pytest
+from django.contrib.auth.hashers import BCryptSHA256PasswordHasher
+from django.core.cache import cache
+from rest_framework.test import APIClient
+
+from accounts.models import ApiKey, User
+
+
+@pytest.fixture(autouse=True)
+def _quick_bcrypt(monkeypatch):
+    monkeypatch.setattr(BCryptSHA256PasswordHasher, "rounds", 4)
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache():
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def alice(db) -> User:
+    """Alice owns things."""
+    return User.objects.create_user("alice", password="correct horse battery")
+
+
+@pytest.fixture
+def bob(db) -> User:
+    """Bob must not see them."""
+    return User.objects.create_user("bob", password="staple correct horse")
+
+
+def client_for(user: User, scopes: list[str] | None = None) -> APIClient:
+    """A client that sends a key of this user's with every request."""
+    _key, secret = ApiKey.objects.issue(user, name="test", scopes=["read", "write"] if scopes is None else scopes)
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {secret}")
+    return client
+
+
+@pytest.fixture
+def as_alice(alice) -> APIClient:
+    return client_for(alice)
+
+
+@pytest.fixture
+def as_bob(bob) -> APIClient:
+    return client_for(bob)
