@@ -1,10 +1,18 @@
-import uuid
-from typing import ClassVar, Self
+from __future__ import annotations
 
-from django.contrib.auth.models import AbstractUser
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Self
+
+from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 from uuid_utils.compat import uuid7
+
+from accounts import secret as key_secret
+
+TOUCH_INTERVAL = timedelta(minutes=1)
 
 
 class User(AbstractUser):
@@ -12,8 +20,24 @@ class User(AbstractUser):
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
-    def for_user(self, user: User) -> Self:
-        return self.filter(user_id=user.pk)
+    def for_user(self, user: User | AnonymousUser) -> Self:
+        return self.filter(user_id=user.pk) if user.is_authenticated else self.none()
+
+    def newest_first(self) -> Self:
+        return self.order_by("-id")
+
+    def issue(
+        self, user: User, name: str, scopes: Iterable[str], expires_at: datetime | None = None
+    ) -> tuple[ApiKey, str]:
+        """A new key and its secret, which is kept nowhere: whoever asked must show it now."""
+        key = self.model(user=user, name=name, scopes=list(scopes), expires_at=expires_at)
+        secret = key.draw_secret()
+        key.save(force_insert=True)
+        return key, secret
+
+    def revoke(self) -> int:
+        """Revoking twice keeps the first date."""
+        return self.filter(revoked_at=None).update(revoked_at=timezone.now())
 
 
 class ApiKey(models.Model):
@@ -33,10 +57,39 @@ class ApiKey(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    objects: ClassVar[models.Manager["ApiKey"]] = ApiKeyQuerySet.as_manager()  # type: ignore[assignment]
+    objects = ApiKeyQuerySet.as_manager()
 
     class Meta:
         verbose_name = "API key"
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
+
+    @property
+    def is_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+    @property
+    def is_usable(self) -> bool:
+        return self.revoked_at is None and not self.is_expired and self.user.is_active
+
+    def draw_secret(self) -> str:
+        """Give this unsaved key its prefix and hash; returns the secret they are of."""
+        self.prefix, secret = key_secret.draw()
+        self.hashed_key = key_secret.seal(secret)
+        return secret
+
+    def revoke(self) -> None:
+        """Shut it for good."""
+        ApiKey.objects.filter(pk=self.pk).revoke()
+        self.refresh_from_db(fields=["revoked_at"])
+
+    def touch(self) -> None:
+        """Note that it is used, at most once a minute; of requests at the same time, one writes."""
+        now = timezone.now()
+        long_ago = now - TOUCH_INTERVAL
+        if self.last_used_at is not None and self.last_used_at > long_ago:
+            return
+        stale = Q(last_used_at=None) | Q(last_used_at__lte=long_ago)
+        ApiKey.objects.filter(stale, pk=self.pk).update(last_used_at=now)
+        self.last_used_at = now

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+
+from accounts.models import ApiKey, ApiKeyQuerySet, User
+
+
+# type-arg: these classes take arguments in the stubs only, not when they run.
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Keys are not deleted by themselves, but they go with their user."""
+        to_delete, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
+        return to_delete, counts, perms_needed - {ApiKey._meta.verbose_name}, protected
+
+
+class NewApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+    scopes = forms.MultipleChoiceField(
+        choices=ApiKey.Scope.choices,
+        initial=[ApiKey.Scope.READ, ApiKey.Scope.WRITE],
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+        help_text="None of them: the key opens nothing.",
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = ["user", "name", "scopes", "expires_at"]
+
+    def clean_expires_at(self) -> Any:
+        expires_at = self.cleaned_data["expires_at"]
+        if expires_at is not None and expires_at <= timezone.now():
+            raise forms.ValidationError("This time has passed.")
+        return expires_at
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    list_display = ["prefix", "user", "name", "granted", "state", "last_used_at"]
+    list_filter = [("revoked_at", admin.EmptyFieldListFilter)]
+    list_select_related = ["user"]
+    search_fields = ["prefix", "name", "user__username"]
+    ordering = ["-id"]
+    autocomplete_fields = ["user"]
+    actions = ["revoke_selected"]
+
+    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
+        if obj is None:
+            return ["user", "name", "scopes", "expires_at"]
+        return ["name", *self.get_readonly_fields(request, obj)]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[str]:
+        if obj is None:
+            return []
+        return ["user", "prefix", "granted", "state", "created_at", "expires_at", "last_used_at", "revoked_at"]
+
+    def get_form(self, request: HttpRequest, obj: ApiKey | None = None, change: bool = False, **kwargs: Any) -> Any:
+        if obj is None:
+            kwargs["form"] = NewApiKeyForm
+        return super().get_form(request, obj, change, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: forms.ModelForm[ApiKey], change: bool) -> None:
+        secret = None if change else obj.draw_secret()
+        super().save_model(request, obj, form, change)
+        if secret:
+            # A message waits in a cookie of this browser until shown: the secret is never in the database.
+            note = "This is the new key. Copy it now, it is not shown again: <code>{}</code>"
+            messages.warning(request, format_html(note, secret))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Keys are revoked: what was done with one can then still be told."""
+        return False
+
+    @admin.display(description="scopes")
+    def granted(self, key: ApiKey) -> str:
+        return ", ".join(key.scopes) or "none"
+
+    @admin.display
+    def state(self, key: ApiKey) -> str:
+        if key.revoked_at:
+            return "revoked"
+        if key.is_expired:
+            return "expired"
+        return "active" if key.is_usable else "user inactive"
+
+    @admin.action(description="Revoke selected API keys", permissions=["change"])
+    def revoke_selected(self, request: HttpRequest, chosen: ApiKeyQuerySet) -> None:
+        self.message_user(request, f"{chosen.revoke()} revoked.")

@@ -1,0 +1,77 @@
+"""The one way in for an API key, whichever door it comes to: REST, SSE, WebSocket."""
+
+from threading import Lock
+from time import monotonic
+from uuid import UUID
+
+from django.utils.crypto import constant_time_compare, salted_hmac
+from rest_framework.exceptions import AuthenticationFailed
+
+from accounts import secret as key_secret
+from accounts.models import ApiKey
+
+REMEMBER_SECONDS = 300
+REMEMBER_KEYS = 10_000
+
+
+def secret_in(authorization: str) -> str | None:
+    """What an Authorization header has after "Bearer". None if it holds other credentials, or none."""
+    scheme, _, secret = authorization.partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else None
+
+
+def authenticate(secret: str) -> ApiKey:
+    """The key that this secret opens, with its user, noted as used. Raises AuthenticationFailed.
+
+    The row is read each time (one query), so that revoking, expiry and an inactive user act at once.
+    """
+    prefix = key_secret.prefix_of(secret)
+    key = ApiKey.objects.select_related("user").filter(prefix=prefix).first() if prefix else None
+    if key is None or not _verified.confirm(key, secret):
+        raise AuthenticationFailed("There is no such API key.")
+    if not key.is_usable:
+        # Said only to those who hold the secret.
+        raise AuthenticationFailed("This API key has expired or was revoked, or its user is no longer active.")
+    key.touch()
+    return key
+
+
+class VerifiedKeys:
+    """Remembers which secret opened which key, so that bcrypt is not asked on every request.
+
+    What it holds is a digest, keyed with SECRET_KEY and bound to the row's hash: it gives no secret away, and is void
+    as soon as the hash changes.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[UUID, tuple[bytes, float]] = {}
+        self._writing = Lock()
+        self._verifying = [Lock() for _ in range(64)]
+
+    def confirm(self, key: ApiKey, secret: str) -> bool:
+        digest = salted_hmac("accounts.keys", f"{secret}:{key.hashed_key}", algorithm="sha256").digest()
+        if self._remembers(key, digest):
+            return True
+        # A crowd that comes back after a restart with one key waits here for one bcrypt. Chosen by the digest, so that
+        # wrong guesses at a key seldom stand in the way of the right one.
+        with self._verifying[digest[0] % len(self._verifying)]:
+            if self._remembers(key, digest):
+                return True
+            if not key_secret.opens(secret, key.hashed_key):
+                return False
+            self._remember(key, digest)
+            return True
+
+    def _remembers(self, key: ApiKey, digest: bytes) -> bool:
+        known, until = self._known.get(key.pk, (b"", 0.0))
+        return constant_time_compare(known, digest) and monotonic() < until
+
+    def _remember(self, key: ApiKey, digest: bytes) -> None:
+        with self._writing:
+            self._known.pop(key.pk, None)
+            self._known[key.pk] = digest, monotonic() + REMEMBER_SECONDS
+            if len(self._known) > REMEMBER_KEYS:
+                del self._known[next(iter(self._known))]
+
+
+_verified = VerifiedKeys()

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import status
+from rest_framework.mixins import DestroyModelMixin, ListModelMixin
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from accounts.models import ApiKey, User
+from accounts.permissions import granted_scopes, key_of, require_scope
+from accounts.serializers import ApiKeySerializer, IssuedApiKeySerializer, NewApiKeySerializer
+
+
+@extend_schema_view(
+    list=extend_schema(summary="List your API keys, revoked ones too"),
+    destroy=extend_schema(summary="Revoke an API key, at once and for good"),
+)
+class ApiKeyViewSet(ListModelMixin, DestroyModelMixin, GenericViewSet[ApiKey]):
+    serializer_class = ApiKeySerializer
+    queryset = ApiKey.objects.none()
+
+    def get_queryset(self) -> QuerySet[ApiKey]:
+        return ApiKey.objects.for_user(self.request.user).newest_first()
+
+    @extend_schema(
+        summary="Make an API key",
+        request=NewApiKeySerializer,
+        responses={status.HTTP_201_CREATED: IssuedApiKeySerializer},
+    )
+    def create(self, request: Request) -> Response:
+        wanted = NewApiKeySerializer(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        key, secret = self.issue(**wanted.validated_data)
+        shown = IssuedApiKeySerializer(key, context={"secret": secret})
+        return Response(shown.data, status=status.HTTP_201_CREATED)
+
+    def issue(self, scopes: list[str] | None = None, **fields: Any) -> tuple[ApiKey, str]:
+        """Nobody gives away more than they have."""
+        user, maker = cast("User", self.request.user), key_of(self.request)
+        if scopes is None:
+            scopes = [scope for scope in ApiKey.Scope.values if scope in granted_scopes(user, maker)]
+        for scope in scopes:
+            require_scope(scope, user, maker)
+        return ApiKey.objects.issue(user, scopes=scopes, **fields)
+
+    def perform_destroy(self, instance: ApiKey) -> None:
+        instance.revoke()

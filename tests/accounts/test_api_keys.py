@@ -1,0 +1,183 @@
+"""Making, listing and revoking one's own keys."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from rest_framework.test import APIClient
+from uuid_utils.compat import uuid7
+
+from accounts.models import ApiKey
+from tests.accounts.conftest import ask_with, error_code
+from tests.conftest import client_for
+
+FIELDS = {"id", "name", "prefix", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at"}
+
+
+def test_a_new_key_is_shown_and_works(as_alice, alice):
+    response = as_alice.post("/api/keys", {"name": "laptop"})
+
+    assert response.status_code == 201
+    made = response.json()
+    assert set(made) == FIELDS | {"key"}
+    assert made["key"].startswith(made["prefix"])
+    assert made["expires_at"] is made["last_used_at"] is made["revoked_at"] is None
+    assert ask_with(f"Bearer {made['key']}").status_code == 200
+    assert ApiKey.objects.get(pk=made["id"]).user == alice
+
+
+def test_a_new_key_is_shown_only_once(as_alice):
+    secret = as_alice.post("/api/keys", {"name": "laptop"}).json()["key"]
+
+    listed = as_alice.get("/api/keys")
+
+    assert all(set(key) == FIELDS for key in listed.json()["results"])
+    assert secret not in listed.content.decode()
+
+
+def test_a_new_key_is_never_logged(as_alice, caplog):
+    caplog.set_level("DEBUG")
+
+    secret = as_alice.post("/api/keys", {"name": "laptop"}).json()["key"]
+
+    assert secret not in caplog.text
+
+
+def test_a_key_may_have_fewer_scopes_than_its_maker(as_alice):
+    response = as_alice.post("/api/keys", {"name": "reader", "scopes": ["read", "read"]})
+
+    assert response.json()["scopes"] == ["read"]
+
+
+def test_a_key_may_have_no_scopes(as_alice):
+    assert as_alice.post("/api/keys", {"name": "idle", "scopes": []}).json()["scopes"] == []
+
+
+@pytest.mark.parametrize("body", [{}, {"scopes": None}], ids=["left out", "null"])
+def test_a_key_has_the_scopes_of_its_maker_unless_told(alice, body):
+    maker = client_for(alice, ["write", "admin"])
+
+    assert maker.post("/api/keys", {"name": "twin"} | body).json()["scopes"] == ["write", "admin"]
+
+
+def test_a_key_cannot_make_a_wider_one(alice, as_alice):
+    alice.is_staff = True
+    alice.save(update_fields=["is_staff"])
+
+    response = as_alice.post("/api/keys", {"name": "wider", "scopes": ["read", "admin"]})
+
+    assert response.status_code == 403
+    assert error_code(response) == "scope_required"
+    assert '"admin"' in response.json()["errors"][0]["detail"]
+    assert not ApiKey.objects.filter(name="wider").exists()
+
+
+def test_a_key_may_expire(as_alice):
+    tomorrow = timezone.now() + timedelta(days=1)
+
+    made = as_alice.post("/api/keys", {"name": "visitor", "expires_at": tomorrow.isoformat()}).json()
+
+    assert made["expires_at"] == tomorrow.isoformat().replace("+00:00", "Z")
+    assert ApiKey.objects.get(pk=made["id"]).expires_at == tomorrow
+
+
+@pytest.mark.parametrize(
+    ("body", "attr", "code"),
+    [
+        ({}, "name", "required"),
+        ({"name": ""}, "name", "blank"),
+        ({"name": None}, "name", "null"),
+        ({"name": "x" * 101}, "name", "max_length"),
+        ({"name": "\0"}, "name", "null_characters_not_allowed"),
+        ({"name": "x", "scopes": "read"}, "scopes", "not_a_list"),
+        ({"name": "x", "scopes": ["root"]}, "scopes.0", "invalid_choice"),
+        ({"name": "x", "scopes": [["read"]]}, "scopes.0", "invalid_choice"),
+        ({"name": "x", "scopes": [None]}, "scopes.0", "null"),
+        ({"name": "x", "expires_at": "soon"}, "expires_at", "invalid"),
+        ({"name": "x", "expires_at": "2001-01-01T00:00:00Z"}, "expires_at", "invalid"),
+        ({"name": "x", "expires_at": "0001-01-01T00:00:00+23:00"}, "expires_at", "overflow"),
+        ([], "non_field_errors", "invalid"),
+    ],
+)
+def test_what_makes_no_key_is_told(as_alice, body, attr, code):
+    response = as_alice.post("/api/keys", body)
+
+    assert response.status_code == 400
+    assert response.json()["type"] == "validation_error"
+    assert [(error["attr"], error["code"]) for error in response.json()["errors"]] == [(attr, code)]
+
+
+def test_the_newest_key_is_listed_first(as_alice):
+    for name in ["first", "second"]:
+        as_alice.post("/api/keys", {"name": name})
+
+    listed = as_alice.get("/api/keys").json()
+
+    assert [key["name"] for key in listed["results"]] == ["second", "first", "test"]
+    assert listed["count"] == 3
+
+
+def test_other_peoples_keys_are_not_listed(as_alice, as_bob):
+    as_bob.post("/api/keys", {"name": "bob's"})
+
+    assert [key["name"] for key in as_alice.get("/api/keys").json()["results"]] == ["test"]
+
+
+@pytest.mark.parametrize("how_many", [1, 10])
+def test_a_list_of_any_length_costs_the_same(alice, secret, django_assert_num_queries, how_many):
+    for n in range(how_many):
+        ApiKey.objects.issue(alice, name=f"key {n}", scopes=["read"])
+    client = APIClient(headers={"authorization": f"Bearer {secret}"})
+    client.get("/api/keys")
+
+    with django_assert_num_queries(3):  # the key itself, the count, the page
+        client.get("/api/keys")
+
+
+def test_revoking_keeps_the_row_and_shuts_the_door(as_alice, key, secret):
+    response = as_alice.delete(f"/api/keys/{key.pk}")
+
+    assert response.status_code == 204
+    assert response.content == b""
+    assert ask_with(f"Bearer {secret}").status_code == 401
+    listed = {row["name"]: row["revoked_at"] for row in as_alice.get("/api/keys").json()["results"]}
+    assert listed["laptop"] is not None
+    assert listed["test"] is None
+
+
+def test_revoking_twice_keeps_the_first_date(as_alice, key):
+    as_alice.delete(f"/api/keys/{key.pk}")
+    key.refresh_from_db()
+    first = key.revoked_at
+
+    assert as_alice.delete(f"/api/keys/{key.pk}").status_code == 204
+    key.refresh_from_db()
+    assert key.revoked_at == first
+
+
+def test_a_key_can_revoke_itself(key, secret):
+    client = APIClient(headers={"authorization": f"Bearer {secret}"})
+
+    assert client.delete(f"/api/keys/{key.pk}").status_code == 204
+    assert client.get("/api/keys").status_code == 401
+
+
+def test_someone_elses_key_does_not_exist(as_bob, key):
+    response = as_bob.delete(f"/api/keys/{key.pk}")
+
+    assert response.status_code == 404
+    assert error_code(response) == "not_found"
+    key.refresh_from_db()
+    assert key.revoked_at is None
+
+
+@pytest.mark.parametrize("pk", [str(uuid7()), "1", "not-a-uuid", "%00", "%F0%9F%94%91"])
+def test_a_key_that_is_not_there_is_a_404(as_alice, pk):
+    response = as_alice.delete(f"/api/keys/{pk}")
+
+    assert response.status_code == 404
+    assert error_code(response) == "not_found"
+
+
+def test_a_key_cannot_be_changed(as_alice, key):
+    assert as_alice.patch(f"/api/keys/{key.pk}", {"scopes": ["admin"]}).status_code == 405

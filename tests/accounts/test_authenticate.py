@@ -1,0 +1,264 @@
+"""Who holds a key is its user, for as long as the key may be used."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.hashers import BCryptSHA256PasswordHasher
+from django.db import connections
+from django.utils import timezone
+
+from accounts import keys
+from accounts.models import ApiKey
+from tests.accounts.conftest import ask_with, error_code
+
+
+def test_a_key_opens_the_door(secret):
+    assert ask_with(f"Bearer {secret}").status_code == 200
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer "])
+def test_the_scheme_is_read_kindly(secret, scheme):
+    assert ask_with(f"{scheme} {secret}").status_code == 200
+
+
+@pytest.mark.parametrize("authorization", [None, "", "Basic YWxpY2U6c2VjcmV0", "Token abc", "Bearerabc"])
+def test_no_key_is_not_authenticated(db, authorization):
+    response = ask_with(authorization)
+
+    assert response.status_code == 401
+    assert error_code(response) == "not_authenticated"
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_an_error_has_the_shape_all_errors_have(db):
+    body = ask_with("Bearer nonsense").json()
+
+    assert body == {
+        "type": "client_error",
+        "errors": [{"code": "authentication_failed", "detail": "There is no such API key.", "attr": None}],
+    }
+
+
+def refused(response):
+    return (
+        response.status_code == 401
+        and error_code(response) == "authentication_failed"
+        and response.headers["WWW-Authenticate"] == "Bearer"
+    )
+
+
+WELL_FORMED = "cq_" + "a" * 12 + "_" + "b" * 40
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        "",
+        "nonsense",
+        "two words",
+        "cq__",
+        "cq_short_short",
+        WELL_FORMED + "\0",
+        WELL_FORMED.replace("a", "ä"),
+        WELL_FORMED.replace("b", "\u0663"),
+        WELL_FORMED[:-1] + "\ud800",
+        "cq_" + "x" * 1_000_000,
+        "' OR 1=1 --",
+    ],
+    ids=ascii,
+)
+def test_nonsense_is_refused_without_a_query(db, hash_checks, django_assert_num_queries, nonsense):
+    with django_assert_num_queries(0):
+        assert refused(ask_with(f"Bearer {nonsense}"))
+
+    assert hash_checks == []
+
+
+def test_an_unknown_key_is_refused_without_a_hash(db, hash_checks):
+    assert refused(ask_with(f"Bearer {WELL_FORMED}"))
+
+    assert hash_checks == []
+
+
+def test_a_wrong_secret_is_refused(secret):
+    wrong = secret[:-1] + ("a" if secret[-1] != "a" else "b")
+
+    assert refused(ask_with(f"Bearer {wrong}"))
+
+
+def test_a_wrong_secret_is_refused_even_when_the_right_one_is_remembered(secret):
+    wrong = secret[:-1] + ("a" if secret[-1] != "a" else "b")
+    ask_with(f"Bearer {secret}")
+
+    assert refused(ask_with(f"Bearer {wrong}"))
+    assert ask_with(f"Bearer {secret}").status_code == 200
+
+
+def test_the_secret_of_one_key_does_not_open_another(alice, secret):
+    other, other_secret = ApiKey.objects.issue(alice, name="phone", scopes=["read"])
+    mixed = other.prefix + secret[len(other.prefix) :]
+    ask_with(f"Bearer {secret}")
+    ask_with(f"Bearer {other_secret}")
+
+    assert refused(ask_with(f"Bearer {mixed}"))
+
+
+def test_bcrypt_is_asked_once_for_many_requests(secret, hash_checks):
+    for _ in range(5):
+        assert ask_with(f"Bearer {secret}").status_code == 200
+
+    assert len(hash_checks) == 1
+
+
+def test_bcrypt_is_asked_again_after_five_minutes(secret, hash_checks, monkeypatch):
+    ask_with(f"Bearer {secret}")
+    later = time.monotonic() + 301
+    monkeypatch.setattr(keys, "monotonic", lambda: later)
+
+    assert ask_with(f"Bearer {secret}").status_code == 200
+    assert len(hash_checks) == 2
+
+
+def test_bcrypt_is_asked_once_for_a_crowd(transactional_db, secret, hash_checks, monkeypatch):
+    check = BCryptSHA256PasswordHasher.verify
+
+    def slowly(hasher, password, encoded):
+        time.sleep(0.05)
+        return check(hasher, password, encoded)
+
+    monkeypatch.setattr(BCryptSHA256PasswordHasher, "verify", slowly)
+
+    def ask(_):
+        try:
+            return ask_with(f"Bearer {secret}").status_code
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as crowd:
+        assert list(crowd.map(ask, range(8))) == [200] * 8
+    assert len(hash_checks) == 1
+
+
+def test_the_oldest_keys_are_forgotten_first(alice, hash_checks, monkeypatch):
+    monkeypatch.setattr(keys, "REMEMBER_KEYS", 2)
+    monkeypatch.setattr(keys, "_verified", keys.VerifiedKeys())
+    secrets = [ApiKey.objects.issue(alice, name=f"key {n}", scopes=["read"])[1] for n in range(3)]
+
+    for secret in [*secrets, secrets[2], secrets[1], secrets[0]]:
+        ask_with(f"Bearer {secret}")
+
+    assert len(hash_checks) == 4
+
+
+def test_a_changed_hash_acts_at_once(key, secret, hash_checks):
+    ask_with(f"Bearer {secret}")
+    hasher = BCryptSHA256PasswordHasher()
+    key.hashed_key = hasher.encode("another secret", hasher.salt())
+    key.save(update_fields=["hashed_key"])
+
+    assert refused(ask_with(f"Bearer {secret}"))
+    assert len(hash_checks) == 2
+
+
+def test_another_secret_key_makes_it_ask_again(secret, hash_checks, settings):
+    ask_with(f"Bearer {secret}")
+    settings.SECRET_KEY = "another"
+
+    assert ask_with(f"Bearer {secret}").status_code == 200
+    assert len(hash_checks) == 2
+
+
+def test_revoking_acts_at_once(key, secret):
+    assert ask_with(f"Bearer {secret}").status_code == 200
+    key.revoke()
+
+    assert refused(ask_with(f"Bearer {secret}"))
+
+
+def test_a_key_expires(key, secret):
+    ask_with(f"Bearer {secret}")
+    key.expires_at = timezone.now()
+    key.save(update_fields=["expires_at"])
+
+    assert refused(ask_with(f"Bearer {secret}"))
+
+
+def test_a_key_works_until_it_expires(key, secret):
+    key.expires_at = timezone.now() + timedelta(minutes=1)
+    key.save(update_fields=["expires_at"])
+
+    assert ask_with(f"Bearer {secret}").status_code == 200
+
+
+def test_the_key_of_an_inactive_user_is_refused(alice, secret):
+    ask_with(f"Bearer {secret}")
+    alice.is_active = False
+    alice.save(update_fields=["is_active"])
+
+    assert refused(ask_with(f"Bearer {secret}"))
+
+
+def test_a_refused_key_is_not_noted_as_used(key, secret):
+    key.revoke()
+    ask_with(f"Bearer {secret}")
+
+    key.refresh_from_db()
+    assert key.last_used_at is None
+
+
+def test_a_key_says_when_it_was_last_used(key, secret):
+    before = timezone.now()
+    ask_with(f"Bearer {secret}")
+
+    key.refresh_from_db()
+    assert before <= key.last_used_at <= timezone.now()
+
+
+def test_use_is_noted_at_most_once_a_minute(key, secret):
+    def last_used_after_asking(used_before):
+        ApiKey.objects.update(last_used_at=used_before)
+        ask_with(f"Bearer {secret}")
+        return ApiKey.objects.get().last_used_at
+
+    just_now = timezone.now() - timedelta(seconds=50)
+    a_while_ago = timezone.now() - timedelta(seconds=61)
+
+    assert last_used_after_asking(just_now) == just_now
+    assert last_used_after_asking(a_while_ago) > a_while_ago
+
+
+def test_of_two_requests_at_once_one_notes_the_use(key):
+    first, second = ApiKey.objects.get(), ApiKey.objects.get()
+
+    first.touch()
+    second.touch()
+
+    key.refresh_from_db()
+    assert key.last_used_at == first.last_used_at
+
+
+def test_a_key_in_use_costs_one_query(secret, django_assert_num_queries):
+    keys.authenticate(secret)
+
+    with django_assert_num_queries(1):
+        assert keys.authenticate(secret).user.username == "alice"
+
+
+def test_the_secret_is_never_logged(secret, caplog):
+    caplog.set_level("DEBUG")
+    wrong = secret[:-1] + "!"
+
+    ask_with(f"Bearer {secret}")
+    ask_with(f"Bearer {wrong}")
+
+    assert secret[20:-1] not in caplog.text
+
+
+def test_the_row_does_not_hold_the_secret(key, secret):
+    row = ApiKey.objects.filter(pk=key.pk).values().get()
+
+    assert secret not in map(str, row.values())
+    assert row["hashed_key"].startswith("bcrypt_sha256$")
+    assert secret.startswith(row["prefix"])

@@ -1,0 +1,148 @@
+"""Keys in the admin: made, shown once, revoked."""
+
+from datetime import timedelta
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import ApiKey, User
+from tests.accounts.conftest import ask_with
+
+LIST = "/admin/accounts/apikey/"
+
+
+def add_key(admin_client, user, **fields):
+    form = {"user": user.pk, "name": "desk", "scopes": ["read"], "expires_at_0": "", "expires_at_1": ""}
+    return admin_client.post(f"{LIST}add/", form | fields, follow=True)
+
+
+def shown_secret(page):
+    return page.content.decode().partition("<code>")[2].partition("</code>")[0]
+
+
+def test_a_new_key_is_shown_and_works(admin_client, alice):
+    page = add_key(admin_client, alice, scopes=["read", "write"])
+
+    assert ask_with(f"Bearer {shown_secret(page)}").status_code == 200
+    assert "it is not shown again" in page.content.decode()
+    assert ApiKey.objects.get().scopes == ["read", "write"]
+
+
+def test_a_new_key_is_shown_only_once(admin_client, alice):
+    secret = shown_secret(add_key(admin_client, alice))
+    key = ApiKey.objects.get()
+
+    for page in [LIST, f"{LIST}{key.pk}/change/", f"{LIST}{key.pk}/history/", "/admin/"]:
+        assert secret not in admin_client.get(page).content.decode()
+
+
+def test_a_new_key_is_never_logged(admin_client, alice, caplog):
+    caplog.set_level("DEBUG")
+
+    secret = shown_secret(add_key(admin_client, alice))
+
+    assert secret
+    assert secret not in caplog.text
+
+
+def test_a_name_is_text_and_never_html(admin_client, alice):
+    page = add_key(admin_client, alice, name="<script>alert(1)</script>")
+    ours = admin_client.get(f"{LIST}{ApiKey.objects.get().pk}/change/")
+
+    for shown in [page, ours, admin_client.get(LIST)]:
+        assert "<script>alert" not in shown.content.decode()
+
+
+def test_a_key_that_has_expired_cannot_be_made(admin_client, alice):
+    add_key(admin_client, alice, expires_at_0="2001-01-01", expires_at_1="00:00:00")
+
+    assert not ApiKey.objects.exists()
+
+
+def test_a_key_without_scopes_can_be_made(admin_client, alice):
+    add_key(admin_client, alice, scopes=[])
+
+    assert ApiKey.objects.get().scopes == []
+
+
+def test_only_the_name_can_be_changed(admin_client, alice, key):
+    before = ApiKey.objects.filter(pk=key.pk).values().get()
+    changes = {"name": "renamed", "scopes": ["admin"], "prefix": "cq_x", "hashed_key": "x", "user": "1"}
+
+    page = admin_client.post(f"{LIST}{key.pk}/change/", changes, follow=True)
+
+    assert ApiKey.objects.filter(pk=key.pk).values().get() == before | {"name": "renamed"}
+    assert "<code>" not in page.content.decode()
+
+
+def test_the_hash_is_not_shown(admin_client, key):
+    for page in [LIST, f"{LIST}{key.pk}/change/"]:
+        assert key.hashed_key not in admin_client.get(page).content.decode()
+
+
+def test_chosen_keys_are_revoked(admin_client, alice, key, secret):
+    other, _ = ApiKey.objects.issue(alice, name="other", scopes=["read"])
+
+    page = admin_client.post(LIST, {"action": "revoke_selected", "_selected_action": [key.pk]}, follow=True)
+
+    assert "1 revoked." in page.content.decode()
+    assert ask_with(f"Bearer {secret}").status_code == 401
+    other.refresh_from_db()
+    assert other.is_usable
+
+
+def test_revoking_twice_keeps_the_first_date(admin_client, key):
+    key.revoke()
+    first = ApiKey.objects.get().revoked_at
+
+    admin_client.post(LIST, {"action": "revoke_selected", "_selected_action": [key.pk]})
+
+    assert ApiKey.objects.get().revoked_at == first
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        ({}, "active"),
+        ({"revoked_at": timezone.now()}, "revoked"),
+        ({"expires_at": timezone.now() - timedelta(days=1)}, "expired"),
+    ],
+    ids=["active", "revoked", "expired"],
+)
+def test_the_list_tells_the_state(admin_client, key, fields, state):
+    ApiKey.objects.update(**fields)
+
+    assert f'<td class="field-state">{state}</td>' in admin_client.get(LIST).content.decode()
+
+
+def test_the_list_tells_that_a_user_is_inactive(admin_client, key):
+    User.objects.filter(username="alice").update(is_active=False)
+
+    assert '<td class="field-state">user inactive</td>' in admin_client.get(LIST).content.decode()
+
+
+@pytest.mark.parametrize("words", ["laptop", "alice", "cq_"])
+def test_keys_are_found_by_name_user_and_prefix(admin_client, key, words):
+    assert key.prefix in admin_client.get(LIST, {"q": words}).content.decode()
+    assert key.prefix not in admin_client.get(LIST, {"q": f"{words}-not"}).content.decode()
+
+
+@pytest.mark.parametrize("how_many", [1, 10])
+def test_a_list_of_any_length_costs_the_same(admin_client, alice, django_assert_num_queries, how_many):
+    for n in range(how_many):
+        ApiKey.objects.issue(alice, name=f"key {n}", scopes=["read"])
+
+    with django_assert_num_queries(5):  # session, user, two counts, the page
+        admin_client.get(LIST)
+
+
+def test_keys_are_revoked_and_not_deleted(admin_client, key):
+    assert admin_client.get(f"{LIST}{key.pk}/delete/").status_code == 403
+    assert "delete_selected" not in admin_client.get(LIST).content.decode()
+
+
+def test_keys_go_with_their_user(admin_client, alice, key):
+    admin_client.post(reverse("admin:accounts_user_delete", args=[alice.pk]), {"post": "yes"})
+
+    assert not ApiKey.objects.exists()
