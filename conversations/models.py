@@ -7,9 +7,11 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
-from django.db import IntegrityError, connection, models, transaction
-from django.db.models import F, Q
+from django.db import connection, models, transaction
+from django.db.models import F, Q, Subquery
+from django.db.models.functions import Length
 from django.utils import timezone
+from rest_framework.exceptions import NotFound
 from uuid_utils.compat import uuid7
 
 from conversations import tree
@@ -27,20 +29,33 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
     def newest_first(self) -> Self:
         return self.order_by("-updated_at", "-id")
 
-    def with_room_for(self, messages: int, characters: int) -> Self:
-        """Those that would be within the limits with this much more in them."""
-        room = self.all()
-        if limit := settings.CHAT_MAX_CONVERSATION_MESSAGES:
-            room = room.filter(message_count__lte=limit - messages)
-        if limit := settings.CHAT_MAX_CONVERSATION_CHARS:
-            room = room.filter(character_count__lte=limit - characters)
-        return room
+    def lock(self, pk: UUID) -> bool:
+        """Keep others from changing the row until the transaction ends. False if it is gone.
+
+        Who changes a conversation and its messages locks the conversation first, so that nobody waits in a circle.
+        SQLite has no row locks and needs none: its transactions are IMMEDIATE, one writer at a time.
+        """
+        return bool(self.select_for_update().filter(pk=pk).values_list("pk"))
+
+    def hold(self, pk: UUID) -> None:
+        """lock(), for those who need not know whether the row is there: free of cost where there are no row locks."""
+        if connection.features.has_select_for_update:
+            self.lock(pk)
+
+
+class ActiveLeaf:
+    """Says "under whatever is the active leaf when the row is locked", where a message could be named."""
 
 
 class Conversation(models.Model):
     class TitleSource(models.TextChoices):
         AUTO = "auto"
         USER = "user"
+
+        @classmethod
+        def of(cls, title: str) -> Self:
+            """Of a title that a person gave. Emptied, it is the program's to choose again."""
+            return cls(cls.USER if title else cls.AUTO)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="conversations")
@@ -60,6 +75,11 @@ class Conversation(models.Model):
     source_id = models.CharField(max_length=200, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    # Editing these is activity, and moves `updated_at`.
+    ACTIVITY = frozenset({"title", "model_name", "system_prompt", "options"})
+
+    MOVED_BY_MESSAGES = ["message_count", "character_count", "active_leaf", "updated_at"]
 
     objects = ConversationQuerySet.as_manager()
 
@@ -91,45 +111,84 @@ class Conversation(models.Model):
         self.active_leaf_id = tree.newest_leaf(message.pk)
         self.save(update_fields=["active_leaf"])
 
+    def edit(self, **changes: Any) -> None:
+        """Change fields as their owner wishes; saves only what differs.
+
+        `updated_at` is the last activity, and lists go by it: messages and edits of what shapes the replies or names
+        the conversation move it, while pinning, archiving and switching branches only tidy up and do not.
+        """
+        if "title" in changes:
+            changes["title_source"] = self.TitleSource.of(changes["title"])
+        changed = [name for name, value in changes.items() if getattr(self, name) != value]
+        for name in changed:
+            setattr(self, name, changes[name])
+        if not self.ACTIVITY.isdisjoint(changed):
+            self.updated_at = timezone.now()
+            changed.append("updated_at")
+        self.save(update_fields=changed)
+
     @transaction.atomic
     def open_reply(
-        self, parent: Message | None, content: str | None, images: Sequence[str] = (), model_name: str = ""
+        self,
+        parent: Message | ActiveLeaf | None,
+        content: str | None,
+        images: Sequence[str] = (),
+        model_name: str = "",
     ) -> tuple[Message, Message]:
         """Write the user's message under `parent`, and an empty reply under it that is to be streamed.
 
-        `content` None asks for another reply to `parent`, which is then a user message. Returns the user's message
-        and the reply. Raises ConversationBusy while another reply is being written, ConversationFull at the limits.
+        `content` None asks for another reply to `parent`, which is then a user message. A conversation that is not
+        saved yet is saved with them. Returns the user's message and the reply. Raises NotFound if the conversation
+        was deleted meanwhile, ConversationBusy while another reply is being written, ConversationFull at the limits.
         """
-        asked = content is not None
-        # Claims the row: everything below sees, and changes, what nobody else is changing.
-        room = Conversation.objects.filter(pk=self.pk)
-        if asked:
-            room = room.with_room_for(messages=2, characters=len(content or ""))
-        else:
-            room = room.with_room_for(messages=1, characters=0)
-        now = timezone.now()
-        claimed = room.update(
-            message_count=F("message_count") + (2 if asked else 1),
-            character_count=F("character_count") + len(content or ""),
-            updated_at=now,
+        is_new = self._state.adding
+        if not is_new:
+            self._claim()
+        parent_id = self.active_leaf_id if isinstance(parent, ActiveLeaf) else parent.pk if parent else None
+        reply = Message(
+            conversation=self, role=Message.Role.ASSISTANT, status=Message.Status.STREAMING, model_name=model_name
         )
-        if not claimed:
-            raise ConversationFull
-        if asked:
-            parent = self.messages.create(parent=parent, role=Message.Role.USER, content=content, images=list(images))
-        assert parent is not None, "another reply needs a message to reply to"
+        if content is not None:
+            question = Message(conversation=self, parent_id=parent_id, role=Message.Role.USER, content=content)
+            question.images = list(images)
+            question.metadata = {"images": len(images)} if images else {}
+            added = [question, reply]
+        elif isinstance(parent, Message):
+            question, added = parent, [reply]
+        else:
+            raise ValueError("Another reply needs a message to reply to.")
+        reply.parent = question
+        self._take_in(added)
+        # Foreign keys are checked when the transaction ends, so each row is written once, in this order.
+        self.save(force_insert=is_new, update_fields=None if is_new else self.MOVED_BY_MESSAGES)
+        Message.objects.bulk_create(added)
+        return question, reply
+
+    def _claim(self) -> None:
+        """Lock the row until the transaction ends, and read what others have changed."""
         try:
-            reply = self.messages.create(
-                parent=parent,
-                role=Message.Role.ASSISTANT,
-                status=Message.Status.STREAMING,
-                model_name=model_name,
-            )
-        except IntegrityError as exc:
-            raise ConversationBusy from exc
-        Conversation.objects.filter(pk=self.pk).update(active_leaf=reply)
-        self.refresh_from_db(fields=["message_count", "character_count", "active_leaf", "updated_at"])
-        return parent, reply
+            self.refresh_from_db(fields=self.MOVED_BY_MESSAGES, from_queryset=Conversation.objects.select_for_update())
+        except Conversation.DoesNotExist as exc:
+            raise NotFound from exc
+        if self.messages.streaming().exists():
+            raise ConversationBusy
+
+    def _take_in(self, messages: Sequence[Message]) -> None:
+        """Count these in; the last of them is the leaf that the user sees."""
+        characters = sum(len(message.content) for message in messages)
+        if not self.has_room_for(len(messages), characters):
+            raise ConversationFull
+        self.message_count += len(messages)
+        self.character_count += characters
+        self.active_leaf = messages[-1]
+        self.updated_at = timezone.now()
+
+    def has_room_for(self, messages: int, characters: int) -> bool:
+        """Whether it would be within the limits with this much more in it. A limit of 0 is none."""
+        most_messages, most_characters = settings.CHAT_MAX_CONVERSATION_MESSAGES, settings.CHAT_MAX_CONVERSATION_CHARS
+        return (not most_messages or self.message_count + messages <= most_messages) and (
+            not most_characters or self.character_count + characters <= most_characters
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +203,9 @@ class Draft:
 class MessageQuerySet(models.QuerySet["Message"]):
     def for_user(self, user: User | AnonymousUser) -> Self:
         return self.filter(conversation__owner_id=user.pk) if user.is_authenticated else self.none()
+
+    def streaming(self) -> Self:
+        return self.filter(status=Message.Status.STREAMING)
 
     def in_order(self, ids: Iterable[UUID]) -> list[Message]:
         """The messages with these ids, in this order."""
@@ -191,6 +253,9 @@ class Message(models.Model):
     metadata = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
+    # All children of the same parent in order of making, itself included. Known of messages read by `paging` only.
+    sibling_ids: list[UUID]
+
     objects = MessageQuerySet.as_manager()
 
     class Meta:
@@ -217,12 +282,19 @@ class Message(models.Model):
     def __str__(self) -> str:
         return f"{self.role}: {self.content[:60]}"
 
+    @transaction.atomic
     def settle(self, status: Message.Status, **fields: Any) -> bool:
         """End a running reply with its last text and counts. False if it had ended already: then nothing changes."""
-        written = Message.objects.filter(pk=self.pk, status=self.Status.STREAMING).update(status=status, **fields)
-        if written:
-            Conversation.objects.filter(pk=self.conversation_id).update(
-                character_count=F("character_count") + len(fields.get("content", "")),
-                updated_at=timezone.now(),
-            )
-        return bool(written)
+        Conversation.objects.hold(self.conversation_id)
+        fields = {"status": status, **fields}
+        this = Message.objects.filter(pk=self.pk)
+        if not this.streaming().update(**fields):
+            return False
+        for name, value in fields.items():
+            setattr(self, name, value)
+        # Without a last text, that of the last checkpoint counts.
+        written = len(fields["content"]) if "content" in fields else Subquery(this.values(characters=Length("content")))
+        Conversation.objects.filter(pk=self.conversation_id).update(
+            character_count=F("character_count") + written, updated_at=timezone.now()
+        )
+        return True

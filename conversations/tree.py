@@ -20,13 +20,24 @@ CLIMB = """
     SELECT id FROM path ORDER BY step
 """
 
+DEPTH = """
+    WITH RECURSIVE path(parent_id) AS (
+        SELECT parent_id FROM conversations_message WHERE id = %s
+        UNION ALL
+        SELECT message.parent_id FROM path JOIN conversations_message AS message ON message.id = path.parent_id
+    )
+    SELECT count(*) FROM path
+"""
+
 NEWEST_BELOW = """
     WITH RECURSIVE subtree(id) AS (
         SELECT id FROM conversations_message WHERE id = %s
         UNION ALL
         SELECT message.id FROM subtree JOIN conversations_message AS message ON message.parent_id = subtree.id
     )
-    SELECT id FROM subtree ORDER BY id DESC LIMIT 1
+    SELECT id FROM subtree
+    WHERE NOT EXISTS (SELECT 1 FROM conversations_message AS child WHERE child.parent_id = subtree.id)
+    ORDER BY id DESC LIMIT 1
 """
 
 
@@ -35,12 +46,19 @@ def climb(start: UUID, limit: int = EVERYTHING, until: UUID | None = None) -> li
     return _ids(CLIMB, _parameter(start), limit, _parameter(until or UUID(int=0)))
 
 
+def depth(start: UUID) -> int:
+    """How many messages there are from the root down to this one, both counted."""
+    with connection.cursor() as cursor:
+        cursor.execute(DEPTH, [_parameter(start)])
+        return int(cursor.fetchone()[0])
+
+
 def newest_leaf(start: UUID) -> UUID:
-    """The newest message at or below `start`. Ids sort by time and parents are older, so it has no children."""
+    """The newest message at or below `start` that has no children. Ids sort by time."""
     return _ids(NEWEST_BELOW, _parameter(start))[0]
 
 
-def _ids(sql: str, *parameters: object) -> list[UUID]:
+def _ids(sql: str, *parameters: UUID | str | int) -> list[UUID]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return [value if isinstance(value, UUID) else UUID(value) for (value,) in cursor.fetchall()]

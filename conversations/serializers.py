@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.exceptions import NotFound, ValidationError
+
+from conversations.models import Conversation, Message
+from conversations.options import OptionsField
+from conversations.paging import Stretch
+from conversations.titles import clean_title
+
+
+class PromptTemplateField(serializers.SlugField):
+    """There are no prompt templates yet: reading gives null, and every slug is one that does not exist."""
+
+    def get_attribute(self, instance: Conversation) -> None:
+        return None
+
+    def to_internal_value(self, data: object) -> str:
+        raise ValidationError("There is no such prompt template.", code="does_not_exist")
+
+
+class ConversationSerializer(serializers.ModelSerializer[Conversation]):
+    # A default makes PUT set back what it leaves out; DRF does not use it on PATCH.
+    title = serializers.CharField(default="", allow_blank=True, max_length=200)
+    model_name = serializers.CharField(default="", allow_blank=True, max_length=200)
+    system_prompt = serializers.CharField(default="", allow_blank=True, trim_whitespace=False)
+    options = OptionsField(default=dict)
+    prompt_template = PromptTemplateField(required=False, allow_null=True)
+    is_pinned = serializers.BooleanField(default=False)
+    is_archived = serializers.BooleanField(default=False)
+    active_leaf_id = serializers.UUIDField(
+        required=False,
+        allow_null=True,
+        help_text="Any message of this conversation: its path then goes on from there to the newest leaf.",
+    )
+
+    class Meta:
+        model = Conversation
+        fields = [
+            "id",
+            "title",
+            "title_source",
+            "model_name",
+            "system_prompt",
+            "options",
+            "prompt_template",
+            "is_pinned",
+            "is_archived",
+            "message_count",
+            "active_leaf_id",
+            "source",
+            "created_at",
+            "updated_at",
+        ]
+        read_only_fields = ["id", "title_source", "message_count", "source", "created_at", "updated_at"]
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            # null means "not given", in every field.
+            data = {name: value for name, value in data.items() if value is not None}
+        return super().to_internal_value(data)
+
+    def validate_title(self, title: str) -> str:
+        return clean_title(title)
+
+    def validate_active_leaf_id(self, message_id: UUID) -> UUID:
+        if self.instance and not self.instance.messages.filter(pk=message_id).exists():
+            raise NotFound
+        return message_id
+
+    def create(self, validated_data: dict[str, Any]) -> Conversation:
+        validated_data.pop("active_leaf_id", None)  # it has no messages yet
+        return super().create({**validated_data, "title_source": Conversation.TitleSource.of(validated_data["title"])})
+
+    @transaction.atomic
+    def update(self, conversation: Conversation, validated_data: dict[str, Any]) -> Conversation:
+        if not Conversation.objects.lock(conversation.pk):
+            raise NotFound
+        leaf_id = validated_data.pop("active_leaf_id", None)
+        conversation.edit(**validated_data)
+        if leaf_id:
+            conversation.switch_to(conversation.messages.only("id").get(pk=leaf_id))
+        return conversation
+
+
+class ConversationSummarySerializer(ConversationSerializer):
+    """A conversation in a list: without what can be long."""
+
+    class Meta(ConversationSerializer.Meta):
+        fields = [name for name in ConversationSerializer.Meta.fields if name not in {"system_prompt", "options"}]
+
+
+class MessageSerializer(serializers.ModelSerializer[Message]):
+    conversation_id = serializers.UUIDField(read_only=True)
+    parent_id = serializers.UUIDField(read_only=True, allow_null=True)
+    tool_calls = serializers.ListField(child=serializers.JSONField(), read_only=True)
+    metadata = serializers.DictField(read_only=True)
+    sibling_ids = serializers.ListField(
+        child=serializers.UUIDField(),
+        read_only=True,
+        help_text="All messages with the same parent in order of making, this one included.",
+    )
+
+    class Meta:
+        model = Message
+        fields = [
+            "id",
+            "conversation_id",
+            "parent_id",
+            "role",
+            "content",
+            "thinking",
+            "tool_calls",
+            "status",
+            "model_name",
+            "prompt_tokens",
+            "completion_tokens",
+            "metadata",
+            "created_at",
+            "sibling_ids",
+        ]
+        read_only_fields = fields
+
+
+class ConversationDetailSerializer(ConversationSerializer):
+    """A conversation with the newest messages of its active path."""
+
+    # Both from the Stretch that the view read, `newest` in the context.
+    messages = serializers.SerializerMethodField()
+    has_more_messages = serializers.SerializerMethodField()
+
+    class Meta(ConversationSerializer.Meta):
+        fields = [*ConversationSerializer.Meta.fields, "messages", "has_more_messages"]
+
+    @extend_schema_field(MessageSerializer(many=True))
+    def get_messages(self, conversation: Conversation) -> Any:
+        return MessageSerializer(self.context["newest"].messages, many=True).data
+
+    def get_has_more_messages(self, conversation: Conversation) -> bool:
+        has_before: bool = self.context["newest"].has_before
+        return has_before
+
+
+class StretchSerializer(serializers.Serializer[Stretch]):
+    results = MessageSerializer(many=True, source="messages", help_text="Oldest first.")
+    leaf_id = serializers.UUIDField(allow_null=True, help_text="The last message of the path these are on.")
+    has_before = serializers.BooleanField()
+    has_after = serializers.BooleanField()
+
+
+class DetailParameters(serializers.Serializer[Any]):
+    messages = serializers.IntegerField(
+        default=100, min_value=0, max_value=500, help_text="How many of the newest messages to bring along."
+    )
+
+
+class StretchParameters(serializers.Serializer[Any]):
+    """Which stretch of which path. `before`, `after` and `around` exclude one another."""
+
+    before = serializers.UUIDField(required=False, help_text="The messages right above this one.")
+    after = serializers.UUIDField(required=False, help_text="The messages right below this one.")
+    around = serializers.UUIDField(required=False, help_text="This message, with about as many above as below it.")
+    leaf = serializers.UUIDField(
+        required=False, help_text="Reads the path that goes on from this message to its newest leaf. Changes nothing."
+    )
+    limit = serializers.IntegerField(default=100, min_value=1, max_value=500)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if len(attrs.keys() & {"before", "after", "around"}) > 1:
+            raise ValidationError("Only one of before, after and around.")
+        return attrs

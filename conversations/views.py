@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django_filters.rest_framework import DjangoFilterBackend
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer, Serializer
+from rest_framework.viewsets import ModelViewSet
+
+from conversations.filters import ConversationFilter
+from conversations.models import Conversation
+from conversations.paging import PathReader, Stretch, path_reader
+from conversations.serializers import (
+    ConversationDetailSerializer,
+    ConversationSerializer,
+    ConversationSummarySerializer,
+    DetailParameters,
+    StretchParameters,
+    StretchSerializer,
+)
+
+Row = TypeVar("Row")
+
+
+class ConversationViewSet(ModelViewSet[Conversation]):
+    queryset = Conversation.objects.newest_first()
+    serializer_class = ConversationSerializer
+    filter_backends = [DjangoFilterBackend]
+    filterset_class = ConversationFilter
+    lookup_value_regex = "[^/]+"  # so that ids with a dot in them, too, are ours to answer with 404
+
+    def get_queryset(self) -> QuerySet[Conversation]:
+        mine = Conversation.objects.for_user(self.request.user).newest_first()
+        return mine.defer("system_prompt", "options") if self.action == "list" else mine
+
+    def filter_queryset(self, queryset: QuerySet[Conversation, Row]) -> QuerySet[Conversation, Row]:
+        # DRF filters single objects as well, and an archived one would be gone.
+        return super().filter_queryset(queryset) if self.action == "list" else queryset
+
+    def get_serializer_class(self) -> type[BaseSerializer[Conversation]]:
+        return ConversationSummarySerializer if self.action == "list" else super().get_serializer_class()
+
+    def perform_create(self, serializer: BaseSerializer[Conversation]) -> None:
+        serializer.save(owner=self.request.user)
+
+    @transaction.atomic
+    def perform_destroy(self, instance: Conversation) -> None:
+        # A message that came while Django collects what to delete would be in its way.
+        Conversation.objects.lock(instance.pk)
+        instance.delete()
+
+    @extend_schema(parameters=[DetailParameters], responses=ConversationDetailSerializer)
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        conversation = self.get_object()
+        newest = PathReader.active(conversation).newest(_checked(DetailParameters, request)["messages"])
+        return Response(ConversationDetailSerializer(conversation, context={"newest": newest}).data)
+
+    @extend_schema(parameters=[StretchParameters], responses=StretchSerializer)
+    @action(detail=True, pagination_class=None)
+    def messages(self, request: Request, pk: str) -> Response:
+        """A stretch of the active path, or of the one that `leaf` names; without further word its newest messages."""
+        conversation = self.get_object()
+        stretch = _read(conversation, **_checked(StretchParameters, request))
+        return Response(StretchSerializer(stretch).data)
+
+
+def _checked(parameters: type[Serializer[Any]], request: Request) -> dict[str, Any]:
+    serializer = parameters(data=request.query_params)
+    serializer.is_valid(raise_exception=True)
+    values: dict[str, Any] = serializer.validated_data
+    return values
+
+
+def _read(
+    conversation: Conversation,
+    limit: int,
+    before: UUID | None = None,
+    after: UUID | None = None,
+    around: UUID | None = None,
+    leaf: UUID | None = None,
+) -> Stretch:
+    reader = path_reader(conversation, leaf, anchor=before or after or around)
+    if before:
+        return reader.before(before, limit)
+    if after:
+        return reader.after(after, limit)
+    if around:
+        return reader.around(around, limit)
+    return reader.newest(limit)

@@ -1,0 +1,39 @@
+import pytest
+
+from conversations.models import Conversation, Message
+
+
+@pytest.fixture
+def conversation(alice) -> Conversation:
+    """Alice's, and still empty."""
+    return Conversation.objects.create(owner=alice, title="Sourdough", model_name="llama3.2:1b")
+
+
+def add_message(conversation: Conversation, parent: Message | None = None, content: str = "Hello") -> Message:
+    """The next turn under `parent`: what follows a user message is a reply."""
+    is_reply = parent is not None and parent.role == Message.Role.USER
+    message = conversation.messages.create(
+        parent=parent, role=Message.Role.ASSISTANT if is_reply else Message.Role.USER, content=content
+    )
+    Conversation.objects.filter(pk=conversation.pk).update(message_count=conversation.messages.count())
+    return message
+
+
+def add_messages(conversation: Conversation, count: int, parent: Message | None = None) -> list[Message]:
+    """A path of that many, shown from now on."""
+    path = []
+    for number in range(count):
+        parent = add_message(conversation, parent, content=f"Message {number}")
+        path.append(parent)
+    conversation.active_leaf = parent
+    conversation.save(update_fields=["active_leaf"])
+    return path
+
+
+def errors(response) -> list[tuple[str, str | None]]:
+    """What went wrong, for machines: code and field."""
+    return [(error["code"], error["attr"]) for error in response.json()["errors"]]
+
+
+def ids(messages) -> list[str]:
+    return [str(message["id"] if isinstance(message, dict) else message.pk) for message in messages]

@@ -1,0 +1,131 @@
+import json
+
+import pytest
+from django.urls import reverse
+
+from conversations.models import Conversation
+from tests.conversations.conftest import errors
+
+URL = "/api/conversations"
+
+
+def test_an_empty_body_makes_an_untitled_conversation(as_alice, alice):
+    response = as_alice.post(URL, {})
+
+    assert response.status_code == 201
+    made = Conversation.objects.get()
+    assert made.owner == alice
+    assert response.json() == {
+        "id": str(made.pk),
+        "title": "",
+        "title_source": "auto",
+        "model_name": "",
+        "system_prompt": "",
+        "options": {},
+        "prompt_template": None,
+        "is_pinned": False,
+        "is_archived": False,
+        "message_count": 0,
+        "active_leaf_id": None,
+        "source": "api",
+        "created_at": response.json()["created_at"],
+        "updated_at": response.json()["updated_at"],
+    }
+
+
+def test_everything_writable_is_kept(as_alice):
+    body = {
+        "title": "Sourdough",
+        "model_name": "llama3.2:1b",
+        "system_prompt": "  You are a baker.\n",
+        "options": {"temperature": 0.5},
+        "is_pinned": True,
+        "is_archived": True,
+    }
+
+    made = as_alice.post(URL, body).json()
+
+    assert {name: made[name] for name in body} == body
+    assert made["title_source"] == "user"
+
+
+def test_the_path_has_no_trailing_slash(as_alice):
+    assert reverse("conversation-list") == URL
+    assert as_alice.post(f"{URL}/", {}).status_code == 404
+
+
+def test_what_is_not_the_clients_to_say_is_ignored(as_alice, bob):
+    leaf = "01939d9a-0000-7000-8000-000000000000"
+    body = {"message_count": 7, "source": "import:chatgpt", "owner": bob.pk, "active_leaf_id": leaf, "x": 1}
+
+    made = as_alice.post(URL, body).json()
+
+    assert (made["message_count"], made["source"], made["active_leaf_id"]) == (0, "api", None)
+    assert not Conversation.objects.for_user(bob).exists()
+
+
+def test_null_means_not_given(as_alice):
+    body = dict.fromkeys(["title", "model_name", "system_prompt", "options", "prompt_template", "is_pinned"])
+
+    made = as_alice.post(URL, body).json()
+
+    assert (made["title"], made["options"], made["is_pinned"]) == ("", {}, False)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"title": "x" * 201}, ("max_length", "title")),
+        ({"title": ["Sourdough"]}, ("invalid", "title")),
+        ({"title": True}, ("invalid", "title")),
+        ({"title": "a\x00b"}, ("null_characters_not_allowed", "title")),
+        ({"title": "\ud800"}, ("surrogate_characters_not_allowed", "title")),
+        ({"system_prompt": "a\x00b"}, ("null_characters_not_allowed", "system_prompt")),
+        ({"system_prompt": "\udfff"}, ("surrogate_characters_not_allowed", "system_prompt")),
+        ({"system_prompt": {}}, ("invalid", "system_prompt")),
+        ({"model_name": "m" * 201}, ("max_length", "model_name")),
+        ({"is_pinned": "perhaps"}, ("invalid", "is_pinned")),
+        ({"is_archived": []}, ("invalid", "is_archived")),
+        ({"active_leaf_id": "nonsense"}, ("invalid", "active_leaf_id")),
+        ({"prompt_template": "pirate"}, ("does_not_exist", "prompt_template")),
+        ({"prompt_template": 5}, ("does_not_exist", "prompt_template")),
+        ({"options": "hot"}, ("invalid", "options")),
+        ([], ("invalid", "non_field_errors")),
+        (["title"], ("invalid", "non_field_errors")),
+        ("title", ("invalid", "non_field_errors")),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(as_alice, body, error):
+    # Written by Python's encoder: DRF's test client cannot send half a surrogate pair.
+    response = as_alice.post(URL, json.dumps(body), content_type="application/json")
+
+    assert response.status_code == 400
+    assert errors(response) == [error]
+    assert not Conversation.objects.exists()
+
+
+def test_broken_json_is_a_parse_error(as_alice):
+    response = as_alice.post(URL, '{"title": ', content_type="application/json")
+
+    assert response.status_code == 400
+    assert errors(response) == [("parse_error", None)]
+
+
+def test_a_form_is_not_json(as_alice):
+    response = as_alice.post(URL, "title=Sourdough", content_type="application/x-www-form-urlencoded")
+
+    assert response.status_code == 415
+    assert errors(response) == [("unsupported_media_type", None)]
+
+
+def test_a_long_system_prompt_is_kept_to_the_letter(as_alice):
+    prompt = "Bake bread. 🍞\n" * 20_000
+
+    made = as_alice.post(URL, {"system_prompt": prompt}).json()
+
+    assert Conversation.objects.get(pk=made["id"]).system_prompt == prompt
+
+
+def test_without_a_key_nothing_is_made(client, db):
+    assert client.post(URL, {}, content_type="application/json").status_code == 401
+    assert not Conversation.objects.exists()

@@ -1,0 +1,210 @@
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from rest_framework.exceptions import NotFound
+
+from conversations.errors import ConversationBusy, ConversationFull
+from conversations.models import Conversation, Draft, Message
+
+Status = Message.Status
+
+
+def test_a_question_and_an_empty_reply_are_written(conversation):
+    asked, reply = conversation.open_reply(None, "How do I feed it?", model_name="llama3.2:1b")
+
+    assert (asked.role, asked.status, asked.parent, asked.content) == ("user", "complete", None, "How do I feed it?")
+    assert (reply.role, reply.status, reply.parent, reply.content) == ("assistant", "streaming", asked, "")
+    assert reply.model_name == "llama3.2:1b"
+    conversation.refresh_from_db()
+    assert conversation.active_leaf == reply
+    assert (conversation.message_count, conversation.character_count) == (2, len("How do I feed it?"))
+
+
+def test_another_reply_leaves_the_question_alone(conversation):
+    asked, first = conversation.open_reply(None, "Why?")
+    first.settle(Status.COMPLETE, content="Because.")
+
+    same, second = conversation.open_reply(asked, None)
+
+    assert same == asked
+    assert second.parent == asked
+    conversation.refresh_from_db()
+    assert (conversation.message_count, conversation.active_leaf) == (3, second)
+    assert conversation.character_count == len("Why?Because.")
+
+
+def test_another_reply_needs_a_message_to_reply_to(conversation):
+    with pytest.raises(ValueError, match="to reply to"):
+        conversation.open_reply(None, None)
+
+
+def test_images_are_counted_where_lists_can_see_it(conversation):
+    asked, _ = conversation.open_reply(None, "What is this?", images=["aGVsbG8=", "d29ybGQ="])
+
+    asked.refresh_from_db()
+    assert asked.images == ["aGVsbG8=", "d29ybGQ="]
+    assert asked.metadata == {"images": 2}
+
+
+def test_one_reply_at_a_time(conversation):
+    _, reply = conversation.open_reply(None, "Why?")
+
+    with pytest.raises(ConversationBusy):
+        conversation.open_reply(None, "And another thing")
+
+    conversation.refresh_from_db()
+    assert (conversation.message_count, conversation.messages.count(), conversation.active_leaf) == (2, 2, reply)
+
+
+def test_a_refusal_leaves_the_transaction_around_it_usable(conversation):
+    with transaction.atomic():
+        conversation.open_reply(None, "Why?")
+        with pytest.raises(ConversationBusy):
+            conversation.open_reply(None, "Again")
+        conversation.edit(title="Still here")
+
+    assert Conversation.objects.get().title == "Still here"
+
+
+def test_the_database_itself_allows_one_streaming_message(conversation):
+    conversation.open_reply(None, "Why?")
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        conversation.messages.create(role=Message.Role.ASSISTANT, status=Status.STREAMING)
+
+
+def test_busy_is_said_before_full(conversation, settings):
+    settings.CHAT_MAX_CONVERSATION_MESSAGES = 2
+    conversation.open_reply(None, "Why?")
+
+    with pytest.raises(ConversationBusy):
+        conversation.open_reply(None, "Again")
+
+
+def test_limits_count_what_would_be_there(conversation, settings):
+    settings.CHAT_MAX_CONVERSATION_MESSAGES = 3
+    asked, reply = conversation.open_reply(None, "Why?")
+    reply.settle(Status.COMPLETE)
+
+    with pytest.raises(ConversationFull):
+        conversation.open_reply(reply, "Two more would be four")
+    conversation.open_reply(asked, None)[1].settle(Status.COMPLETE)
+    with pytest.raises(ConversationFull):
+        conversation.open_reply(asked, None)
+
+    assert conversation.messages.count() == 3
+
+
+def test_characters_are_limited_too(conversation, settings):
+    settings.CHAT_MAX_CONVERSATION_CHARS = 10
+    _, reply = conversation.open_reply(None, "12345")
+    reply.settle(Status.COMPLETE, content="678")
+
+    with pytest.raises(ConversationFull):
+        conversation.open_reply(reply, "9ab")
+    conversation.open_reply(reply, "9a")
+
+
+def test_a_limit_of_0_is_none(conversation, settings):
+    settings.CHAT_MAX_CONVERSATION_MESSAGES = settings.CHAT_MAX_CONVERSATION_CHARS = 0
+
+    conversation.open_reply(None, "Why?")
+
+
+def test_a_deleted_conversation_is_not_found(conversation):
+    Conversation.objects.all().delete()
+
+    with pytest.raises(NotFound):
+        conversation.open_reply(None, "Anybody home?")
+
+
+def test_the_end_is_written_once(conversation):
+    _, reply = conversation.open_reply(None, "Why?")
+
+    assert reply.settle(Status.COMPLETE, content="Because.", prompt_tokens=3, completion_tokens=2)
+    assert not reply.settle(Status.INTERRUPTED, content="Bec")
+
+    reply.refresh_from_db()
+    assert (reply.status, reply.content, reply.prompt_tokens, reply.completion_tokens) == ("complete", "Because.", 3, 2)
+    conversation.refresh_from_db()
+    assert conversation.character_count == len("Why?Because.")
+
+
+def test_a_reply_that_ends_with_its_last_checkpoint_counts_as_well(conversation):
+    _, reply = conversation.open_reply(None, "Why?")
+    Message.objects.checkpoint([Draft(reply.pk, "Beçause 🍞", "Hm.")])
+
+    reply.settle(Status.INTERRUPTED)
+
+    conversation.refresh_from_db()
+    assert conversation.character_count == len("Why?Beçause 🍞")
+
+
+def test_a_checkpoint_leaves_ended_replies_alone(conversation, alice):
+    _, ended = conversation.open_reply(None, "Why?")
+    _, running = Conversation.objects.create(owner=alice).open_reply(None, "And?")
+    ended.settle(Status.STOPPED, content="Because")
+
+    Message.objects.checkpoint([Draft(ended.pk, "Beca", "Hm."), Draft(running.pk, "Well", "Let me see.")])
+
+    ended.refresh_from_db()
+    running.refresh_from_db()
+    assert (ended.content, ended.thinking) == ("Because", "")
+    assert (running.content, running.thinking) == ("Well", "Let me see.")
+
+
+def test_a_checkpoint_of_nothing_is_nothing(db):
+    Message.objects.checkpoint([])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_reply_opened_while_its_conversation_is_deleted_is_not_found_or_goes_with_it(as_alice, alice):
+    start = Barrier(2)
+
+    def write(conversation: Conversation) -> None:
+        start.wait()
+        with suppress(NotFound):
+            conversation.open_reply(None, "Anybody home?")[1].settle(Status.COMPLETE)
+        connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(20):
+            conversation = Conversation.objects.create(owner=alice)
+            writing = pool.submit(write, conversation)
+            start.wait()
+            assert as_alice.delete(f"/api/conversations/{conversation.pk}").status_code == 204
+            writing.result()
+
+    assert not Message.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_at_once_one_wins_and_counts_stay_true(conversation):
+    writers, rounds = 6, 5
+    start = Barrier(writers)
+
+    def write() -> list[str]:
+        results = []
+        for _ in range(rounds):
+            start.wait()
+            try:
+                Conversation.objects.get(pk=conversation.pk).open_reply(None, "Me first")
+                results.append("won")
+            except ConversationBusy:
+                results.append("busy")
+            if start.wait() == 0:
+                Message.objects.streaming().get().settle(Status.COMPLETE, content="There")
+        connection.close()
+        return results
+
+    with ThreadPoolExecutor(writers) as pool:
+        outcomes = [future.result() for future in [pool.submit(write) for _ in range(writers)]]
+
+    for of_one_round in zip(*outcomes, strict=True):
+        assert sorted(of_one_round) == ["busy"] * (writers - 1) + ["won"]
+    conversation.refresh_from_db()
+    assert conversation.message_count == conversation.messages.count() == 2 * rounds
+    assert conversation.character_count == rounds * len("Me firstThere")

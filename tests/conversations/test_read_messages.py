@@ -1,0 +1,183 @@
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from conversations.models import Conversation, Message
+from tests.conversations.conftest import add_message, add_messages, errors, ids
+
+
+@pytest.fixture
+def path(conversation) -> list[Message]:
+    return add_messages(conversation, 10)
+
+
+@pytest.fixture
+def url(conversation) -> str:
+    return f"/api/conversations/{conversation.pk}/messages"
+
+
+def read(client, url, **query):
+    response = client.get(url, query)
+    assert response.status_code == 200, response.content
+    return response.json()
+
+
+def test_without_further_word_the_newest_come_oldest_first(as_alice, url, path):
+    shape = read(as_alice, url, limit=3)
+
+    assert ids(shape.pop("results")) == ids(path[7:])
+    assert shape == {"leaf_id": str(path[-1].pk), "has_before": True, "has_after": False}
+
+
+def test_a_message_has_all_its_fields(as_alice, url, conversation):
+    message = add_messages(conversation, 1)[0]
+
+    assert read(as_alice, url)["results"] == [
+        {
+            "id": str(message.pk),
+            "conversation_id": str(conversation.pk),
+            "parent_id": None,
+            "role": "user",
+            "content": "Message 0",
+            "thinking": "",
+            "tool_calls": [],
+            "status": "complete",
+            "model_name": "",
+            "prompt_tokens": None,
+            "completion_tokens": None,
+            "metadata": {},
+            "created_at": message.created_at.isoformat().replace("+00:00", "Z"),
+            "sibling_ids": [str(message.pk)],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected", "has_before", "has_after"),
+    [
+        ({"before": 5, "limit": 2}, [3, 4], True, True),
+        ({"before": 2, "limit": 2}, [0, 1], False, True),
+        ({"before": 0}, [], False, True),
+        ({"after": 5, "limit": 2}, [6, 7], True, True),
+        ({"after": 7, "limit": 2}, [8, 9], True, False),
+        ({"after": 9}, [], True, False),
+        ({"around": 5, "limit": 3}, [4, 5, 6], True, True),
+        ({"around": 5, "limit": 4}, [3, 4, 5, 6], True, True),
+        ({"around": 5, "limit": 1}, [5], True, True),
+        ({"around": 0, "limit": 5}, [0, 1, 2], False, True),
+        ({"around": 9, "limit": 5}, [7, 8, 9], True, False),
+        ({"around": 5}, list(range(10)), False, False),
+    ],
+)
+def test_a_stretch_can_be_read_from_anywhere(as_alice, url, path, query, expected, has_before, has_after):
+    asked = {name: value if name == "limit" else path[value].pk for name, value in query.items()}
+
+    shape = read(as_alice, url, **asked)
+
+    assert ids(shape["results"]) == ids(path[number] for number in expected)
+    assert (shape["has_before"], shape["has_after"]) == (has_before, has_after)
+
+
+def test_an_empty_conversation_has_an_empty_path(as_alice, url):
+    assert read(as_alice, url) == {"results": [], "leaf_id": None, "has_before": False, "has_after": False}
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ({"limit": "0"}, ("min_value", "limit")),
+        ({"limit": "501"}, ("max_value", "limit")),
+        ({"limit": "many"}, ("invalid", "limit")),
+        ({"before": "nonsense"}, ("invalid", "before")),
+        ({"leaf": "1"}, ("invalid", "leaf")),
+    ],
+)
+def test_what_cannot_be_understood_is_refused(as_alice, url, query, error):
+    response = as_alice.get(url, query)
+
+    assert response.status_code == 400
+    assert errors(response) == [error]
+
+
+def test_one_way_at_a_time(as_alice, url, path):
+    response = as_alice.get(url, {"before": path[5].pk, "after": path[2].pk})
+
+    assert response.status_code == 400
+    assert errors(response) == [("invalid", "non_field_errors")]
+
+
+@pytest.mark.parametrize("name", ["before", "after", "around", "leaf"])
+def test_a_message_of_another_conversation_does_not_exist(as_alice, alice, url, path, name):
+    elsewhere = add_messages(Conversation.objects.create(owner=alice), 1)[0]
+
+    response = as_alice.get(url, {name: elsewhere.pk})
+
+    assert response.status_code == 404
+    assert errors(response) == [("not_found", None)]
+
+
+def test_bob_cannot_read_alices_messages(as_bob, url, path):
+    assert as_bob.get(url).status_code == 404
+
+
+def test_opening_a_conversation_brings_its_newest_messages(as_alice, conversation, path):
+    shape = read(as_alice, f"/api/conversations/{conversation.pk}", messages=4)
+
+    assert ids(shape["messages"]) == ids(path[6:])
+    assert shape["has_more_messages"] is True
+    assert (shape["options"], shape["system_prompt"]) == ({}, "")
+
+
+@pytest.mark.parametrize(("asked", "given", "more"), [({}, 100, True), ({"messages": 0}, 0, True)])
+def test_opening_brings_100_messages_unless_told_otherwise(as_alice, conversation, asked, given, more):
+    add_messages(conversation, 101)
+
+    shape = read(as_alice, f"/api/conversations/{conversation.pk}", **asked)
+
+    assert (len(shape["messages"]), shape["has_more_messages"]) == (given, more)
+
+
+@pytest.mark.parametrize("messages", ["-1", "501", "all", "1.5"])
+def test_a_wrong_number_of_messages_is_refused(as_alice, conversation, messages):
+    response = as_alice.get(f"/api/conversations/{conversation.pk}", {"messages": messages})
+
+    assert response.status_code == 400
+    assert errors(response)[0][1] == "messages"
+
+
+@pytest.mark.parametrize(
+    ("resource", "query", "queries"),
+    [
+        ("", {}, 5),  # the key, the conversation, the path, its messages, their siblings
+        ("/messages", {}, 5),
+        ("/messages", {"before": 1}, 7),  # also: is it ours, is it on the path
+        ("/messages", {"after": 1}, 7),
+        ("/messages", {"around": 1}, 8),
+        ("/messages", {"leaf": 1}, 7),
+    ],
+)
+def test_reading_costs_the_same_however_much_there_is(as_alice, conversation, resource, query, queries):
+    path = add_messages(conversation, 3)
+    url = f"/api/conversations/{conversation.pk}{resource}"
+    asked = {name: path[number].pk for name, number in query.items()}
+    read(as_alice, url, **asked)
+
+    for _ in range(2):
+        with CaptureQueriesContext(
+            connection,
+        ) as captured:
+            read(as_alice, url, **asked)
+        assert len(captured) == queries, "\n".join(query["sql"] for query in captured)
+        add_messages(conversation, 40, parent=path[-1])
+        add_message(conversation, path[0])
+
+
+def test_images_are_never_fetched(as_alice, conversation, url):
+    conversation.open_reply(None, "What is this?", images=["aGVsbG8="])
+
+    with CaptureQueriesContext(connection) as captured:
+        (asked, _reply) = read(as_alice, url)["results"]
+
+    assert asked["metadata"] == {"images": 1}
+    assert "images" not in asked
+    assert not any('"images"' in query["sql"] for query in captured)
