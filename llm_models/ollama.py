@@ -1,0 +1,246 @@
+"""The only door to Ollama. Whatever goes wrong beyond it leaves here as an `OllamaError`."""
+
+import asyncio
+import functools
+import logging
+import socket
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import aiohttp
+import httpx
+import orjson
+from django.conf import settings
+from httpx_aiohttp import AiohttpTransport
+
+from llm_models.errors import OllamaBadResponse, OllamaDisconnected, OllamaError, OllamaUnavailable, refusal
+from llm_models.host import is_standin, url, use
+from llm_models.replies import Chunk, Done, Lines, body_text, read_chunk, read_last_chunk, read_object
+
+__all__ = ["Chunk", "Done", "aclose", "answers_at", "chat", "is_standin", "ps", "show", "tags", "url", "use", "version"]
+
+logger = logging.getLogger(__name__)
+
+# Generation has no deadline: a cold model may take minutes to say its first word. Finding nobody home has one.
+# aiohttp gives the "connect" time to each address, and the "pool" time to all of them and the look-up of the name.
+NO_DEADLINE = httpx.Timeout(None, connect=5, pool=5)
+# Ollama looks through its store for the one; the other it has at hand.
+LIST_SECONDS = 10
+GLANCE_SECONDS = 3
+LARGEST_ANSWER = 64 * 1024 * 1024
+LARGEST_ERROR = 64 * 1024
+
+
+async def chat(
+    model: str,
+    messages: list[dict[str, Any]],
+    *,
+    options: dict[str, Any] | None = None,
+    think: bool | str | None = None,
+    format: str | dict[str, Any] | None = None,  # noqa: A002 (Ollama's word)
+    tools: list[dict[str, Any]] | None = None,
+) -> AsyncGenerator[Chunk, None]:
+    """The reply, chunk by chunk; the last one has `done`. Close it (`aclosing`): that is what stops Ollama."""
+    given = {"options": options, "think": think, "format": format, "tools": tools}
+    body = {"model": model, "messages": messages, "stream": True, **{k: v for k, v in given.items() if v is not None}}
+    async with _answered("POST", "/api/chat", body, llm_model=model) as response:
+        if "html" in response.headers.get("content-type", ""):
+            raise OllamaBadResponse
+        lines = Lines()
+        async for data in response.aiter_bytes():
+            for line in lines.feed(data):
+                if line and not line.isspace():
+                    chunk = read_chunk(line)
+                    yield chunk
+                    if chunk.done:
+                        return
+        yield read_last_chunk(lines.last())
+
+
+async def tags() -> list[dict[str, Any]]:
+    """The installed models, the newest first."""
+    return _models(await _ask("GET", "/api/tags", within=LIST_SECONDS))
+
+
+async def ps() -> list[dict[str, Any]]:
+    """The models that are loaded."""
+    return _models(await _ask("GET", "/api/ps", within=GLANCE_SECONDS))
+
+
+async def show(name: str) -> dict[str, Any]:
+    return await _ask("POST", "/api/show", {"model": name}, llm_model=name, within=LIST_SECONDS)
+
+
+async def version() -> str:
+    told = (await _ask("GET", "/api/version", within=GLANCE_SECONDS)).get("version")
+    if not isinstance(told, str):
+        raise OllamaBadResponse
+    return told
+
+
+async def answers_at(base: str) -> bool:
+    """Whether an Ollama is there, which need not be the one in use."""
+    try:
+        with _translated():
+            async with asyncio.timeout(3):
+                response = await (await _client()).get(f"{base}/api/version")
+    except (OllamaError, TimeoutError):
+        return False
+    return response.status_code == httpx.codes.OK
+
+
+async def aclose() -> None:
+    """Close this loop's connections. A loop that is shut down in good order does so by itself."""
+    if held := _clients.get(asyncio.get_running_loop()):
+        await held[1].aclose()
+
+
+def _models(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    if "models" not in answer:
+        raise OllamaBadResponse
+    models = [] if answer["models"] is None else answer["models"]
+    if not isinstance(models, list) or not all(
+        isinstance(model, dict) and isinstance(model.get("name"), str) for model in models
+    ):
+        raise OllamaBadResponse
+    return models
+
+
+async def _ask(
+    method: str, path: str, body: dict[str, Any] | None = None, *, llm_model: str | None = None, within: float
+) -> dict[str, Any]:
+    """A short question, answered within so many seconds or not at all."""
+    try:
+        async with asyncio.timeout(within), _answered(method, path, body, llm_model=llm_model) as response:
+            answer = await _read(response, LARGEST_ANSWER + 1)
+    except TimeoutError as exc:
+        raise OllamaUnavailable("Ollama did not answer in time.") from exc
+    if len(answer) > LARGEST_ANSWER:
+        raise OllamaBadResponse
+    return read_object(answer)
+
+
+@asynccontextmanager
+async def _answered(
+    method: str, path: str, body: dict[str, Any] | None, *, llm_model: str | None
+) -> AsyncIterator[httpx.Response]:
+    """A 200, with its body still to come. Leaving it closes the connection, unless the body was read to its end."""
+    with _translated():
+        client = await _client()
+        async with client.stream(method, url() + path, **_content(body)) as response:
+            if response.status_code != httpx.codes.OK:
+                raise await _refusal(response, path, llm_model)
+            yield response
+
+
+def _content(body: dict[str, Any] | None) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {settings.OLLAMA_API_KEY}"} if settings.OLLAMA_API_KEY else {}
+    if body is None:
+        return {"headers": headers}
+    data = orjson.dumps(body)
+    headers |= {"Content-Type": "application/json", "Content-Length": str(len(data))}
+    return {"headers": headers, "content": _whole(data)}
+
+
+async def _whole(data: bytes) -> AsyncIterator[bytes]:
+    # As an iterator, for aiohttp warns of plain bytes above a megabyte, and one photograph is more than that.
+    yield data
+
+
+async def _refusal(response: httpx.Response, path: str, llm_model: str | None) -> OllamaError:
+    body = b""
+    # The status alone says enough if the rest of it never comes.
+    with suppress(httpx.HTTPError, TimeoutError):
+        async with asyncio.timeout(5):
+            body = await _read(response, LARGEST_ERROR)
+    said = body_text(body)
+    logger.warning("Ollama answered %s to %s: %.1000s", response.status_code, path, said)
+    return refusal(response.status_code, said, llm_model)
+
+
+async def _read(response: httpx.Response, at_most: int) -> bytes:
+    body = bytearray()
+    async for data in response.aiter_bytes():
+        body += data
+        if len(body) >= at_most:
+            break
+    return bytes(body[:at_most])
+
+
+_never_reached = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)
+_not_understood = (aiohttp.ClientResponseError, httpx.DecodingError)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError) as exc:
+        # httpx-aiohttp calls a server that hangs up a ConnectTimeout too; what aiohttp said tells them apart.
+        error = exc.__cause__ if isinstance(exc.__cause__, aiohttp.ClientError) else exc
+        logger.warning("No answer from Ollama at %s: %s: %s", httpx.URL(url()).host, type(error).__name__, error)
+        if isinstance(error, _never_reached):
+            raise OllamaUnavailable from exc
+        raise (OllamaBadResponse if isinstance(error, _not_understood) else OllamaDisconnected) from exc
+
+
+_clients: dict[asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, AsyncGenerator[None, None]]] = {}
+
+
+async def _client() -> httpx.AsyncClient:
+    """This loop's client, for connections cannot be shared among loops."""
+    loop = asyncio.get_running_loop()
+    if loop not in _clients:
+        client = httpx.AsyncClient(
+            transport=_transport(), timeout=NO_DEADLINE, trust_env=False, headers={"Accept-Encoding": "identity"}
+        )
+        _clients[loop] = client, _lifetime(client, loop)
+        await anext(_clients[loop][1])
+    return _clients[loop][0]
+
+
+async def _lifetime(client: httpx.AsyncClient, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+    """A loop that is shut down closes its async generators, hence also this client.
+
+    So even the short-lived loops of `async_to_sync` leave no connection behind.
+    """
+    try:
+        yield
+    finally:
+        del _clients[loop]
+        await client.aclose()
+
+
+def _transport() -> httpx.AsyncBaseTransport:
+    """aiohttp below httpx's interface: half the CPU time per token of httpx's own transport."""
+    return AiohttpTransport(verify=_tls(), client=_session)
+
+
+def _session() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(limit=0, ssl=_tls(), socket_factory=_socket)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A host that has vanished is noticed in a minute, by the kernel: there is no read deadline to notice it by."""
+    connection = socket.socket(*address[:3])
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}.items():
+        if option := getattr(socket, name, None):
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    return connection

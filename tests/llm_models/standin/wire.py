@@ -1,0 +1,44 @@
+"""Asking the stand-in, and looking at what comes over the socket."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+
+
+def ask(model: str, content: str = "Hello", **more: object) -> dict[str, object]:
+    return {"model": model, "messages": [{"role": "user", "content": content}], **more}
+
+
+def objects(response: httpx.Response) -> list[dict]:
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+def said(response: httpx.Response, field: str = "content") -> str:
+    return "".join(thing["message"].get(field, "") for thing in objects(response))
+
+
+def error(response: httpx.Response) -> str:
+    return response.json()["error"]
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def raw_post(url: str, path: str, body: object) -> AsyncIterator[asyncio.StreamReader]:
+    """The bare bytes of the answer; leaving the block hangs up."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    data = json.dumps(body).encode()
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+    try:
+        yield reader
+    finally:
+        writer.close()
+        await writer.wait_closed()

@@ -1,0 +1,292 @@
+import asyncio
+import gzip
+import json
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llm_models import ollama, replies
+from llm_models.errors import OllamaBadResponse, OllamaDisconnected, OllamaError, OllamaFailed
+from llm_models.ollama import Chunk, Done
+
+QUESTION = [{"role": "user", "content": "Name the capital of Chile."}]
+
+
+def line(content: Any = "", done: bool = False, **message: Any) -> bytes:
+    """As Ollama writes it, or a message of another shape than that."""
+    told = {"model": "qwen3:4b", "message": {"role": "assistant", "content": content, **message}, "done": done}
+    return json.dumps(told | ({"done_reason": "stop"} if done else {})).encode() + b"\n"
+
+
+LAST = line(done=True)
+
+
+async def reply(**given: Any) -> list[Chunk]:
+    async with aclosing(ollama.chat("qwen3:4b", QUESTION, **given)) as chunks:
+        return [chunk async for chunk in chunks]
+
+
+async def text() -> str:
+    return "".join(chunk.content for chunk in await reply())
+
+
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+messages = st.tuples(words, words, st.lists(st.fixed_dictionaries({"function": st.dictionaries(words, words)})))
+
+
+@given(said=st.lists(messages), data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+async def test_however_the_network_cuts_the_bytes_the_chunks_are_the_same(wire, said, data):
+    body = b"".join(line(content, thinking=thinking, tool_calls=calls) for content, thinking, calls in said) + LAST
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(body)))))
+    wire.will_stream(*(body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)))
+
+    *chunks, last = await reply()
+
+    assert [(chunk.content, chunk.thinking, chunk.tool_calls) for chunk in chunks] == said
+    assert last.done is not None
+
+
+async def test_a_reply_may_come_byte_by_byte(wire):
+    body = line("Sant") + line("iago ☀️") + LAST
+    wire.will_stream(*(bytes([byte]) for byte in body))
+
+    assert await text() == "Santiago ☀️"
+
+
+async def test_a_line_may_be_eight_megabytes_long(wire):
+    body = line("x" * 8 * 1024 * 1024) + LAST
+    wire.will_stream(*(body[at : at + 16384] for at in range(0, len(body), 16384)))
+
+    assert len(await text()) == 8 * 1024 * 1024
+
+
+async def test_a_line_without_end_is_given_up(wire, monkeypatch):
+    monkeypatch.setattr(replies, "LONGEST_LINE", 1000)
+    wire.will_stream(*[b"x" * 100] * 11, then=forever)
+
+    with pytest.raises(OllamaBadResponse):
+        await reply()
+
+
+async def test_blank_lines_mean_nothing(wire):
+    wire.will_stream(b"\n", line("Sant"), b"\r\n  \n", line("iago"), b"\n", LAST)
+
+    assert await text() == "Santiago"
+
+
+async def test_the_last_line_may_lack_its_newline(wire):
+    wire.will_stream(line("Santiago"), LAST.rstrip())
+
+    assert await text() == "Santiago"
+
+
+async def test_the_last_object_brings_what_it_carries(wire):
+    wire.will_stream(line(".", done=True, thinking="Hm.", tool_calls=[{"function": {"name": "look"}}]))
+
+    [chunk] = await reply()
+
+    assert (chunk.content, chunk.thinking) == (".", "Hm.")
+    assert chunk.tool_calls == [{"function": {"name": "look"}}]
+    assert chunk.done is not None
+
+
+async def test_after_the_last_object_nothing_is_waited_for(wire):
+    wire.will_stream(line("Santiago"), LAST, then=forever)
+
+    async with asyncio.timeout(5):
+        assert await text() == "Santiago"
+
+
+async def test_the_end_tells_what_it_took(wire):
+    metrics = {"total_duration": 5, "load_duration": 1, "prompt_eval_count": 27, "eval_count": 4, "eval_duration": 2}
+    wire.will_stream(
+        json.dumps({"message": {"content": ""}, "done": True, "done_reason": "length", **metrics}).encode()
+    )
+
+    [chunk] = await reply()
+
+    assert chunk.done == Done("length", 5, 1, 27, None, 4, 2)
+
+
+@pytest.mark.parametrize("nonsense", ["5", True, 1.5, [], {}, -1, 2**70])
+async def test_a_metric_that_makes_no_sense_is_unknown(wire, nonsense):
+    wire.will_stream(json.dumps({"message": {}, "done": True, "eval_count": nonsense, "eval_duration": 7}).encode())
+
+    [chunk] = await reply()
+
+    assert chunk.done is not None
+    assert (chunk.done.eval_count, chunk.done.eval_duration) == (None, 7)
+
+
+async def test_an_error_line_keeps_what_came_before_it(wire):
+    wire.will_stream(line("Sant"), b'{"error":"an error was encountered while running the model: EOF"}\n')
+    chunks = ollama.chat("qwen3:4b", QUESTION)
+
+    assert (await anext(chunks)).content == "Sant"
+    with pytest.raises(OllamaFailed, match="while running the model: EOF") as failed:
+        await anext(chunks)
+    assert failed.value.retryable
+
+
+@pytest.mark.parametrize("rest", [b"", b"\n", line("iago").rstrip(), line("iago")[:20], line("iago")[:-3]])
+async def test_a_stream_that_ends_without_done_was_cut_off(wire, rest):
+    wire.will_stream(line("Sant"), rest)
+    chunks = ollama.chat("qwen3:4b", QUESTION)
+
+    assert (await anext(chunks)).content == "Sant"
+    with pytest.raises(OllamaDisconnected):
+        await anext(chunks)
+
+
+async def test_an_answer_without_a_body_was_cut_off(wire):
+    wire.will_stream()
+
+    with pytest.raises(OllamaDisconnected):
+        await reply()
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"data: {}\n",
+        b"[]\n",
+        b"null\n",
+        b'"text"\n',
+        b"{}\n",
+        b'{"done":false}\n',
+        b'{"message":"text"}\n',
+        b'{"message":{"content":"text"},"done":"yes"}\n',
+        b'{"message":{"content":"text"},"done":1}\n',
+        b'{"message":{"content":"\xff"}}\n',
+        b'{"message":{"content":"\\ud800"}}\n',
+        line(5),
+        line(["part"]),
+        line({"text": "part"}),
+        line("text", thinking=True),
+        line("text", tool_calls={"function": {}}),
+        line("text", tool_calls=["look"]),
+        b"<html>no newline",
+    ],
+)
+async def test_what_is_not_ollamas_language_is_a_bad_response(wire, nonsense):
+    wire.will_stream(nonsense)
+
+    with pytest.raises(OllamaBadResponse):
+        await reply()
+
+
+async def test_a_proxys_page_is_a_bad_response_before_it_ends(wire):
+    wire.will_stream(b"<html>", then=forever, content_type="text/html; charset=utf-8")
+
+    with pytest.raises(OllamaBadResponse):
+        await reply()
+
+
+async def test_a_zipped_answer_is_read(wire):
+    wire.will_stream(gzip.compress(line("Santiago") + LAST), content_encoding="gzip")
+
+    assert await text() == "Santiago"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br"])
+async def test_an_answer_that_cannot_be_unpacked_is_a_bad_response(wire, encoding):
+    wire.will_stream(b"\x8b\x05\x80neither\n", content_encoding=encoding)
+
+    with pytest.raises(OllamaBadResponse):
+        await reply()
+
+
+async def test_no_nul_reaches_the_database(wire):
+    wire.will_stream(line("a\0b", tool_calls=[{"arguments": {"c\0d": "\\\0"}}]), LAST)
+
+    chunk, _last = await reply()
+
+    assert chunk.content == "a\ufffdb"
+    assert chunk.tool_calls == [{"arguments": {"c\ufffdd": "\\\ufffd"}}]
+
+
+async def test_the_spelling_of_a_nul_is_ordinary_text(wire):
+    wire.will_stream(line(r"In JSON it is \u0000, escaped \\u0000."), LAST)
+
+    assert await text() == r"In JSON it is \u0000, escaped \\u0000."
+
+
+async def test_only_what_was_given_is_asked(wire):
+    wire.will_stream(LAST)
+
+    await reply(think=False, options={"num_ctx": 8192})
+
+    asked = json.loads(wire.requests[-1].content)
+    assert asked == {
+        "model": "qwen3:4b",
+        "messages": QUESTION,
+        "stream": True,
+        "think": False,
+        "options": {"num_ctx": 8192},
+    }
+    assert "authorization" not in wire.requests[-1].headers
+
+
+async def test_the_api_key_is_sent_if_there_is_one(wire, settings):
+    settings.OLLAMA_API_KEY = "sesame"
+    wire.will_stream(LAST)
+
+    await reply()
+
+    assert wire.requests[-1].headers["authorization"] == "Bearer sesame"
+
+
+NESTED = json.dumps({"error": json.dumps({"error": {"code": 400, "message": "exceeds the available context size"}})})
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "is_retryable", "detail"),
+    [
+        (404, b'{"error":"model \'qwen3:4b\' not found"}', "model_not_found", False, 'no model "qwen3:4b"'),
+        (404, b"", "model_not_found", False, 'no model "qwen3:4b"'),
+        (503, b'{"error":"server busy, please try again."}', "ollama_busy", True, "busy"),
+        (400, b'{"error":"\\"qwen3\\" does not support thinking"}', "ollama_error", False, "does not support thinking"),
+        (400, NESTED.encode(), "ollama_error", False, "Ollama answered 400: exceeds the available context size"),
+        (400, b'{"error":{"message":"no such thing"}}', "ollama_error", False, "no such thing"),
+        (403, b"", "ollama_error", False, "Ollama answered 403."),
+        (405, b"405 method not allowed", "ollama_error", False, "method not allowed"),
+        (429, b'{"error":"slow down"}', "ollama_error", False, "slow down"),
+        (500, b'{"error":"out of memory"}', "ollama_error", True, "out of memory"),
+        (502, b"<html><h1>Bad gateway</h1>", "ollama_error", True, "Ollama answered 502."),
+        (500, b'{"error":5}', "ollama_error", True, "Ollama answered 500."),
+        (307, b"", "ollama_error", True, "Ollama answered 307."),
+    ],
+)
+async def test_a_refusal_is_told_by_its_status_and_its_words(wire, status, body, code, is_retryable, detail):
+    wire.will_answer("/api/chat", body, status=status)
+
+    with pytest.raises(OllamaError) as refused:
+        await reply()
+
+    assert refused.value.code == refused.value.get_codes() == code
+    assert refused.value.retryable is is_retryable
+    assert detail in str(refused.value.detail)
+
+
+async def test_a_refusal_is_short_and_keeps_the_servers_paths_to_itself(wire):
+    said = (
+        "error loading model /usr/share/ollama/.ollama/models/blobs/sha256-3c1d:\nhttps://ollama.com/library/qwen3 " * 9
+    )
+    wire.will_answer("/api/chat", {"error": said}, status=500)
+
+    with pytest.raises(OllamaFailed) as refused:
+        await reply()
+
+    detail = str(refused.value.detail)
+    assert len(detail) < 350
+    assert "/usr" not in detail
+    assert "https://ollama.com/library/qwen3" in detail
+    assert "\n" not in detail
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()

@@ -1,0 +1,207 @@
+import asyncio
+
+import pytest
+
+from llm_models import catalogue, ollama
+from llm_models.errors import OllamaUnavailable
+from llm_models.serializers import InstalledModel
+
+LIST = "/api/models/list"
+
+
+def test_the_list_tells_what_is_installed(as_alice, wire):
+    answer = as_alice.get(LIST).json()
+
+    assert [model["name"] for model in answer["models"]] == ["all-minilm:latest", "qwen3:4b"]
+    assert answer["models"][1] == {
+        "name": "qwen3:4b",
+        "display_name": "qwen3:4b",
+        "description": "",
+        "size_bytes": 2497293931,
+        "modified_at": "2026-08-30T16:04:11.520931Z",
+        "digest": "3c1d",
+        "family": "qwen3",
+        "parameter_size": "4.0B",
+        "quantization": "Q4_K_M",
+        "capabilities": ["completion", "tools", "thinking"],
+        "is_default": True,
+    }
+    assert answer["cached_at"].endswith("Z")
+    assert answer["stale"] is False
+
+
+def test_the_list_has_the_fields_its_schema_promises(as_alice, wire):
+    [model, *_] = as_alice.get(LIST).json()["models"]
+
+    assert list(model) == list(InstalledModel().fields)
+
+
+def test_the_default_is_the_first_that_can_chat(as_alice, wire):
+    defaults = [model["name"] for model in as_alice.get(LIST).json()["models"] if model["is_default"]]
+
+    assert defaults == ["qwen3:4b"]
+
+
+async def test_who_names_no_model_gets_the_default(wire):
+    assert await catalogue.default_model() == "qwen3:4b"
+
+
+async def test_without_a_model_there_is_no_default(wire):
+    wire.will_answer("/api/tags", {"models": []})
+
+    assert await catalogue.default_model() is None
+
+
+async def test_a_server_too_old_to_tell_capabilities_has_a_default_all_the_same(wire):
+    wire.will_answer("/api/tags", {"models": [{"name": "llama2:latest"}]})
+
+    assert await catalogue.default_model() == "llama2:latest"
+
+
+def test_ollama_is_asked_once_for_many_requests(as_alice, wire):
+    first, second = as_alice.get(LIST).json(), as_alice.get(LIST).json()
+
+    assert first == second
+    assert wire.asked("/api/tags") == 1
+
+
+async def test_ollama_is_asked_once_by_many_at_the_same_time(wire):
+    wire.hold()
+    asking = [asyncio.create_task(catalogue.installed()) for _ in range(20)]
+    await wire.was_asked.wait()
+    wire.release()
+
+    assert len(await asyncio.gather(*asking)) == 20
+    assert wire.asked("/api/tags") == 1
+
+
+async def test_who_asked_first_may_leave_without_harm_to_the_others(wire):
+    wire.hold()
+    first, second = (asyncio.create_task(catalogue.installed()) for _ in range(2))
+    await wire.was_asked.wait()
+    first.cancel()
+    wire.release()
+
+    assert len((await second)["models"]) == 2
+
+
+def test_refresh_asks_again(as_alice, wire):
+    as_alice.get(LIST)
+    wire.will_answer("/api/tags", {"models": []})
+
+    assert as_alice.get(LIST, {"refresh": "true"}).json()["models"] == []
+    assert as_alice.get(LIST).json()["models"] == []
+    assert wire.asked("/api/tags") == 2
+
+
+def test_refresh_is_a_yes_or_a_no(as_alice, wire):
+    response = as_alice.get(LIST, {"refresh": "perhaps"})
+
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["attr"] == "refresh"
+
+
+def test_an_old_copy_is_not_served_while_ollama_answers(as_alice, wire, settings):
+    settings.CHAT_MODEL_CACHE_SECONDS = 0
+    as_alice.get(LIST)
+    as_alice.get(LIST)
+
+    assert wire.asked("/api/tags") == 2
+
+
+def test_while_ollama_is_away_the_last_copy_is_served_and_said_to_be_stale(as_alice, wire):
+    before = as_alice.get(LIST).json()
+    wire.is_down = True
+
+    assert as_alice.get(LIST, {"refresh": "true"}).json() == {**before, "stale": True}
+
+
+def test_without_a_copy_ollama_is_unavailable(as_alice, wire):
+    wire.is_down = True
+
+    response = as_alice.get(LIST)
+
+    assert response.status_code == 503
+    assert response.json()["type"] == "server_error"
+    assert response.json()["errors"][0]["code"] == "ollama_unavailable"
+
+
+def test_clearing_the_cache_forgets_the_copy(as_alice, wire):
+    as_alice.get(LIST)
+
+    response = as_alice.post("/api/models/cache/clear")
+
+    assert response.status_code == 200
+    assert response.json() == {"cleared": True}
+    wire.is_down = True
+    assert as_alice.get(LIST).status_code == 503
+
+
+def test_another_ollama_has_other_models(as_alice, wire):
+    as_alice.get(LIST)
+    ollama.use("http://standin.test", standin=True)
+    wire.will_answer("/api/tags", {"models": []})
+
+    assert as_alice.get(LIST).json()["models"] == []
+
+
+@pytest.mark.parametrize("nonsense", [b"", b"<html>", [], {}, {"models": {}}, {"models": ["qwen3"]}, {"models": [{}]}])
+def test_nonsense_is_a_bad_response(as_alice, wire, nonsense):
+    wire.will_answer("/api/tags", nonsense)
+
+    response = as_alice.get(LIST)
+
+    assert response.status_code == 502
+    assert response.json()["errors"][0]["code"] == "ollama_bad_response"
+
+
+def test_a_server_without_models_has_an_empty_list(as_alice, wire):
+    wire.will_answer("/api/tags", {"models": None})
+
+    assert as_alice.get(LIST).json()["models"] == []
+
+
+def test_facts_of_another_type_are_unknown(as_alice, wire):
+    odd = {"name": "odd:1b", "size": "big", "modified_at": "yesterday", "details": [], "capabilities": "all"}
+    wire.will_answer("/api/tags", {"models": [odd]})
+
+    [model] = as_alice.get(LIST).json()["models"]
+
+    assert (model["size_bytes"], model["modified_at"], model["family"]) == (None, None, "")
+    assert model["capabilities"] == []
+
+
+def test_running_tells_what_is_loaded(as_alice, wire):
+    assert as_alice.get("/api/models/running").json() == {
+        "models": [
+            {
+                "name": "qwen3:4b",
+                "size_bytes": 3937402880,
+                "vram_bytes": 3937402880,
+                "expires_at": "2318-12-11T07:31:02.190012Z",
+                "context_length": 8192,
+            }
+        ]
+    }
+
+
+def test_running_needs_ollama(as_alice, wire):
+    wire.is_down = True
+
+    response = as_alice.get("/api/models/running")
+
+    assert response.status_code == 503
+    assert response.json()["errors"][0]["code"] == "ollama_unavailable"
+
+
+def test_strangers_see_no_models(client, wire):
+    assert client.get(LIST).status_code == 401
+    assert wire.requests == []
+
+
+async def test_an_ollama_that_does_not_answer_is_unavailable(wire, monkeypatch):
+    wire.hold()
+    monkeypatch.setattr(ollama, "LIST_SECONDS", 0.01)
+
+    with pytest.raises(OllamaUnavailable, match="in time"):
+        await ollama.tags()

@@ -1,0 +1,62 @@
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from llm_models import ollama
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("", "http://127.0.0.1:11434"),
+        ("1.2.3.4", "http://1.2.3.4:11434"),
+        (":1234", "http://127.0.0.1:1234"),
+        ("example.com", "http://example.com:11434"),
+        ("example.com:56789", "http://example.com:56789"),
+        ("http://1.2.3.4", "http://1.2.3.4:80"),
+        ("https://example.com/ollama", "https://example.com:443/ollama"),
+        ("https://example.com:8443/a/b/", "https://example.com:8443/a/b"),
+        ("example.com/ollama", "http://example.com:11434/ollama"),
+        ("::1", "http://[::1]:11434"),
+        ("[::1]", "http://[::1]:11434"),
+        ("[::1]:1337", "http://[::1]:1337"),
+        ("http://[fe80::1]:80/", "http://[fe80::1]:80"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("http://0.0.0.0:11434", "http://127.0.0.1:11434"),
+        ("[::]:11434", "http://[::1]:11434"),
+        ("example.com:99999", "http://example.com:11434"),
+        ("http://example.com:nonsense", "http://example.com:80"),
+        ("ollama.com", "https://ollama.com:443"),
+        (' "http://example.com:1/" ', "http://example.com:1"),
+        ("HTTP://example.com:1", "http://example.com:1"),
+        ("https://me:secret@example.com", "https://me:secret@example.com:443"),
+    ],
+)
+def test_the_setting_is_read_as_ollama_reads_its_own(settings, given, meant):
+    settings.OLLAMA_URL = given
+
+    assert ollama.url() == meant
+
+
+def test_only_http_is_spoken(settings):
+    settings.OLLAMA_URL = "ftp://example.com"
+
+    with pytest.raises(ImproperlyConfigured, match="OLLAMA_URL"):
+        ollama.url()
+
+
+async def test_another_url_acts_on_the_next_request_and_can_be_taken_back(wire, settings):
+    settings.OLLAMA_URL = "https://example.com/behind/a/proxy"
+    wire.will_answer("/behind/a/proxy/api/tags", {"models": []})
+    await ollama.tags()
+    ollama.use("127.0.0.1:5000", standin=True)
+    await ollama.tags()
+    assert ollama.is_standin()
+    ollama.use(None)
+    await ollama.tags()
+
+    assert not ollama.is_standin()
+    assert [str(request.url) for request in wire.requests] == [
+        "https://example.com/behind/a/proxy/api/tags",
+        "http://127.0.0.1:5000/api/tags",
+        "https://example.com/behind/a/proxy/api/tags",
+    ]
