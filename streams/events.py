@@ -1,0 +1,28 @@
+"""What a client can be told: the base of every run's events."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened, under the name that stands on the wire."""
+
+    name: ClassVar[str]
+    is_last: ClassVar[bool] = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Delta(Event):
+    """A piece of growing texts: all its fields are text, and neighbours say the same when joined field by field."""
+
+    @classmethod
+    def joined(cls, deltas: Sequence[Self]) -> Self:
+        return cls(*("".join([getattr(delta, field.name) for delta in deltas]) for field in fields(cls)))
+
+
+Numbered: TypeAlias = tuple[int, Event]

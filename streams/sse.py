@@ -1,0 +1,107 @@
+"""The SSE door: Django answers the request, and where its answer is an event stream, the log is followed from there."""
+
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from contextvars import copy_context
+from io import BytesIO
+from typing import Any
+
+import orjson
+from channels.exceptions import StopConsumer
+from channels.generic.http import AsyncHttpConsumer
+from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.base import BaseHandler
+from django.http.response import HttpResponseBase
+
+from streams import tasks
+from streams.events import Numbered
+from streams.threads import in_database_thread
+
+logger = logging.getLogger(__name__)
+
+EVENT_STREAM = "text/event-stream"
+
+KEEP_ALIVE_SECONDS = 15.0
+KEEP_ALIVE = b": keep-alive\n\n"
+
+
+def encode(numbered: list[Numbered]) -> bytes:
+    return b"".join(
+        [
+            b"id: %d\nevent: %s\ndata: %s\n\n" % (seq, event.name.encode(), orjson.dumps(event.as_dict()))
+            for seq, event in numbered
+        ]
+    )
+
+
+class EventStreamResponse(HttpResponseBase):
+    """What a view returns to have a run's events follow its headers."""
+
+    streaming = True
+
+    def __init__(self, follow: Callable[[], AsyncGenerator[list[Numbered] | None, None]]) -> None:
+        super().__init__(content_type=EVENT_STREAM)
+        self.follow = follow
+        self["Cache-Control"] = "no-cache, no-transform"
+        self["X-Accel-Buffering"] = "no"  # nginx would hold tokens back
+
+
+class EventStreamConsumer(AsyncHttpConsumer):
+    """Serves the views that may answer with an EventStreamResponse.
+
+    The whole of Django's handler runs in a database thread: its middleware, URLs and views give authentication,
+    limits, errors and headers as everywhere else. The stream then runs in a task of its own, because Channels
+    delivers one message at a time, and the next one is the disconnect.
+    """
+
+    channel_layer_alias = "none needed"
+
+    _handler: BaseHandler | None = None
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        # Not through AsyncConsumer.dispatch(), which visits a thread to close connections that we never open.
+        match message["type"]:
+            case "http.request":
+                await self.http_request(message)
+            case "http.disconnect":
+                await self.http_disconnect(message)
+
+    async def http_request(self, message: dict[str, Any]) -> None:
+        self.body.append(message.get("body", b""))
+        if not message.get("more_body"):
+            answer = self.answer(b"".join(self.body))
+            self.answering = tasks.spawn(answer, name="event stream", context=copy_context())
+
+    async def http_disconnect(self, message: dict[str, Any]) -> None:
+        if hasattr(self, "answering"):
+            self.answering.cancel()
+        raise StopConsumer
+
+    async def answer(self, body: bytes) -> None:
+        request = ASGIRequest(self.scope, BytesIO(body))
+        response = await in_database_thread(self.handler().get_response)(request)
+        headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+        headers += [(b"set-cookie", cookie.OutputString().encode("ascii")) for cookie in response.cookies.values()]
+        await self.send_headers(status=response.status_code, headers=headers)
+        if isinstance(response, EventStreamResponse):
+            await self.stream(response.follow())
+        else:
+            await self.send_body(b"".join(response))
+
+    async def stream(self, events: AsyncGenerator[list[Numbered] | None, None]) -> None:
+        await self.send_body(b"", more_body=True)  # the headers go out before the first event is there
+        try:
+            async with aclosing(events):
+                async for numbered in events:
+                    await self.send_body(encode(numbered) if numbered else KEEP_ALIVE, more_body=True)
+        finally:
+            # An end without a last event tells the client to come back with the last id it saw.
+            await self.send_body(b"")
+
+    @classmethod
+    def handler(cls) -> BaseHandler:
+        if EventStreamConsumer._handler is None:
+            EventStreamConsumer._handler = BaseHandler()
+            EventStreamConsumer._handler.load_middleware()
+        return EventStreamConsumer._handler

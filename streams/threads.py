@@ -1,0 +1,74 @@
+"""The threads in which streams, sockets and runs use the database.
+
+They are few and live as long as the process, so each keeps one database connection open. Django's own handler uses a
+new thread for each request, and with it a new connection.
+"""
+
+import asyncio
+import contextvars
+import functools
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakSet
+
+from django.conf import settings
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+NAME = "database"
+
+_executor = ThreadPoolExecutor(settings.DATABASE_THREADS, thread_name_prefix=NAME)
+_loop: contextvars.ContextVar[asyncio.AbstractEventLoop] = contextvars.ContextVar("loop that waits for this thread")
+_kept: WeakSet[BaseDatabaseWrapper] = WeakSet()
+
+
+def in_database_thread(function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
+    """The async twin of a function that uses the database."""
+
+    @functools.wraps(function)
+    async def in_thread(*args: P.args, **kwargs: P.kwargs) -> R:
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        context.run(_loop.set, loop)
+        call = functools.partial(context.run, _with_usable_connections, functools.partial(function, *args, **kwargs))
+        return await loop.run_in_executor(_executor, call)
+
+    return in_thread
+
+
+def call_soon(callback: Callable[..., object], *args: object) -> None:
+    """From a database thread: have the loop that waits for it call this. It does so before it sees our result."""
+    _loop.get().call_soon_threadsafe(callback, *args)
+
+
+def await_on_loop(coroutine: Coroutine[Any, Any, R]) -> R:
+    """From a database thread: the result of a coroutine that belongs to the loop."""
+    return asyncio.run_coroutine_threadsafe(coroutine, _loop.get()).result()
+
+
+def close_connections() -> None:
+    """Close what the threads keep open; they open it again when they need it."""
+    for connection in list(_kept):
+        connection.inc_thread_sharing()
+        connection.close()
+        connection.dec_thread_sharing()
+
+
+def _with_usable_connections(call: Callable[[], R]) -> R:
+    for connection in connections.all(initialized_only=True):
+        connection.close_if_unusable_or_obsolete()
+    return call()
+
+
+@receiver(connection_created)
+def _keep(connection: BaseDatabaseWrapper, **_kwargs: object) -> None:
+    if threading.current_thread().name.startswith(NAME):
+        connection.close_at = None
+        _kept.add(connection)
