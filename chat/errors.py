@@ -1,0 +1,28 @@
+from rest_framework import status
+from rest_framework.exceptions import APIException
+
+
+class GenerationFinished(APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "generation_finished"
+    default_detail = "This reply has already ended."
+
+
+class IdempotencyConflict(APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "idempotency_conflict"
+    default_detail = "This Idempotency-Key was used before, with another request."
+
+
+class TooManyGenerations(APIException):
+    status_code = status.HTTP_429_TOO_MANY_REQUESTS
+    default_code = "too_many_generations"
+    default_detail = "You have as many replies running as you may have. Wait for one to end, or stop one."
+    wait = 5
+
+
+class ServerBusy(APIException):
+    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+    default_code = "server_busy"
+    default_detail = "The server takes no new messages just now. Try again in a moment."
+    wait = 5

@@ -1,0 +1,82 @@
+"""The events of a reply. docs/streaming.md tells clients what each means."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from streams.events import Delta, Event
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationCreated(Event):
+    name: ClassVar = "conversation_created"
+
+    conversation_id: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageCreated(Event):
+    name: ClassVar = "message_created"
+
+    generation_id: str
+    conversation_id: str
+    user_message_id: str
+    message_id: str
+    model_name: str
+    context: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Token(Delta):
+    name: ClassVar = "token"
+
+    content: str
+    thinking: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        if self.thinking:
+            return {"content": self.content, "thinking": self.thinking}
+        return {"content": self.content}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalls(Event):
+    name: ClassVar = "tool_calls"
+
+    tool_calls: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Event):
+    """All that a reply holds so far, for a reader whom the log can no longer tell it piece by piece."""
+
+    name: ClassVar = "snapshot"
+
+    message_id: str
+    content: str
+    thinking: str
+    tool_calls: list[dict[str, Any]]
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Event):
+    name: ClassVar = "done"
+    is_last: ClassVar = True
+
+    message_id: str
+    status: str
+    done_reason: str
+    usage: dict[str, Any]
+    conversation: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Event):
+    name: ClassVar = "error"
+    is_last: ClassVar = True
+
+    code: str
+    detail: str
+    message_id: str
+    retryable: bool

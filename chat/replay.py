@@ -1,0 +1,91 @@
+"""What a reader is told of a reply whose log is gone: what the database holds of it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from chat.events import Done, Failed, Snapshot
+from chat.models import Generation
+from streams.events import Event, Numbered
+from streams.threads import in_database_thread
+
+LOOK_AGAIN_SECONDS = 1.0
+
+
+async def follow(generation_id: UUID, after: int, idle: float | None) -> AsyncGenerator[list[Numbered] | None, None]:
+    """Wait for the end, if the reply is still being written somewhere else, and tell the rest at once."""
+    said = monotonic()
+    while True:
+        generation = await in_database_thread(_load)(generation_id)
+        if generation is None:
+            return
+        if generation.is_finished:
+            break
+        if idle is not None and monotonic() - said >= idle:
+            said = monotonic()
+            yield None
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+    if numbered := rest(generation, after):
+        yield numbered
+
+
+def rest(generation: Generation, after: int) -> list[Numbered]:
+    """What follows number `after` of a finished reply. The last two numbers stand for all that it said and its end."""
+    end = generation.last_seq
+    if after > end:
+        after = 0
+    numbered: list[Numbered] = [(end - 1, snapshot(generation)), (end, last_event(generation))]
+    return [(seq, event) for seq, event in numbered if seq > after]
+
+
+def snapshot(generation: Generation) -> Snapshot:
+    message = generation.message
+    return Snapshot(str(message.pk), message.content, message.thinking, message.tool_calls, message.status)
+
+
+def last_event(generation: Generation) -> Event:
+    message = generation.message
+    if generation.status not in (Generation.Status.COMPLETED, Generation.Status.STOPPED):
+        return Failed(
+            generation.error_code, generation.error_detail, str(message.pk), retryable=generation.error_is_retryable
+        )
+    conversation = message.conversation
+    return Done(
+        str(message.pk),
+        status=message.status,
+        done_reason=generation.done_reason,
+        usage=usage(generation),
+        conversation={
+            "id": str(conversation.pk),
+            "title": conversation.title,
+            "message_count": conversation.message_count,
+        },
+    )
+
+
+def usage(generation: Generation) -> dict[str, Any]:
+    """Ollama's counts and times, in milliseconds where it has nanoseconds. None where it told nothing."""
+    message = generation.message
+    first_token_at = generation.first_token_at
+    waited = (first_token_at - generation.created_at).total_seconds() * 1000 if first_token_at else None
+    speed = None
+    if message.completion_tokens and generation.eval_duration:
+        speed = round(message.completion_tokens / generation.eval_duration * 1e9, 2)
+    return {
+        "prompt_tokens": message.prompt_tokens,
+        "completion_tokens": message.completion_tokens,
+        "total_duration_ms": _milliseconds(generation.total_duration),
+        "load_duration_ms": _milliseconds(generation.load_duration),
+        "time_to_first_token_ms": round(waited) if waited is not None else None,
+        "tokens_per_second": speed,
+    }
+
+
+def _milliseconds(nanoseconds: int | None) -> int | None:
+    return None if nanoseconds is None else round(nanoseconds / 1e6)
+
+
+def _load(generation_id: UUID) -> Generation | None:
+    return Generation.objects.told().filter(pk=generation_id).first()

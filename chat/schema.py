@@ -1,0 +1,68 @@
+"""How the SSE doors are described in the OpenAPI schema."""
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
+
+from chat.ask import AskSerializer
+
+EVENTS = """
+Each event has `id` (its number: 1, 2, 3 …), `event` (its name) and `data` (JSON). Comment lines (`: keep-alive`) come
+every 15 seconds while nothing happens.
+
+| event | data |
+| --- | --- |
+| `conversation_created` | `{"conversation_id", "title"}`, when one was made |
+| `message_created` | `{"generation_id", "conversation_id", "user_message_id", "message_id", "model_name", "context"}` |
+| `queued` | `{"position"}`: waiting for a free place |
+| `token` | `{"content"}` and, from reasoning models, `{"thinking"}` |
+| `tool_calls` | `{"tool_calls": […]}` as Ollama gave them |
+| `snapshot` | `{"message_id", "content", "thinking", "tool_calls", "status"}`: replace what you have |
+| `done` | `{"message_id", "status", "done_reason", "usage", "conversation"}`: the last event of a reply |
+| `error` | `{"code", "detail", "message_id", "retryable"}`: the last event of a reply that broke off |
+
+A connection that ends before `done` or `error` is to be taken up again with the last id seen.
+Closing it stops nothing.
+"""
+
+STREAM = OpenApiResponse(OpenApiTypes.STR, description=EVENTS)
+
+CHAT_STREAM: dict[str, Any] = {
+    "operation_id": "chat_stream",
+    "request": AskSerializer,
+    "parameters": [
+        OpenApiParameter(
+            "Idempotency-Key",
+            OpenApiTypes.STR,
+            OpenApiParameter.HEADER,
+            description="Sent again, it attaches to the reply that it first asked for; with another body it is a 409.",
+        ),
+        OpenApiParameter(
+            "X-Generation-Id",
+            OpenApiTypes.UUID,
+            OpenApiParameter.HEADER,
+            response=[200],
+            description="The generation that writes the reply.",
+        ),
+    ],
+    "responses": {(200, "text/event-stream"): STREAM},
+}
+
+GENERATION_EVENTS: dict[str, Any] = {
+    "operation_id": "chat_generations_events",
+    "parameters": [
+        OpenApiParameter(
+            "Last-Event-ID",
+            OpenApiTypes.STR,
+            OpenApiParameter.HEADER,
+            description="The number of the last event seen. An EventSource sends it by itself.",
+        ),
+        OpenApiParameter("after", OpenApiTypes.INT, description="The same, for those who cannot send headers."),
+        OpenApiParameter("ticket", OpenApiTypes.STR, description="Instead of an API key: see `POST /api/chat/ticket`."),
+    ],
+    "responses": {
+        (200, "text/event-stream"): STREAM,
+        204: OpenApiResponse(description="The last event has been seen: there is nothing left to read."),
+    },
+}

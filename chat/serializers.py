@@ -1,0 +1,84 @@
+from typing import Any
+
+from django.urls import reverse
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from chat.models import Generation
+from chat.replay import usage
+
+
+class AccountSerializer(serializers.Serializer[Any]):
+    """What of the conversation was sent to Ollama."""
+
+    kept_messages = serializers.IntegerField()
+    dropped_messages = serializers.IntegerField()
+    estimated_tokens = serializers.IntegerField()
+    window_tokens = serializers.IntegerField()
+    reserved_tokens = serializers.IntegerField()
+    correction = serializers.FloatField()
+
+
+class UsageSerializer(serializers.Serializer[Any]):
+    prompt_tokens = serializers.IntegerField(allow_null=True)
+    completion_tokens = serializers.IntegerField(allow_null=True)
+    total_duration_ms = serializers.IntegerField(allow_null=True)
+    load_duration_ms = serializers.IntegerField(allow_null=True)
+    time_to_first_token_ms = serializers.IntegerField(allow_null=True)
+    tokens_per_second = serializers.FloatField(allow_null=True)
+
+
+class GenerationSerializer(serializers.ModelSerializer[Generation]):
+    conversation_id = serializers.UUIDField(source="message.conversation_id")
+    message_id = serializers.UUIDField()
+    user_message_id = serializers.UUIDField(source="message.parent_id")
+    error_code = serializers.SerializerMethodField()
+    context = AccountSerializer()  # type: ignore[assignment]  # DRF has an attribute of this name, for something else
+    usage = serializers.SerializerMethodField()
+    events_url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Generation
+        fields = [
+            "id",
+            "conversation_id",
+            "message_id",
+            "user_message_id",
+            "model_name",
+            "status",
+            "error_code",
+            "created_at",
+            "started_at",
+            "first_token_at",
+            "finished_at",
+            "context",
+            "usage",
+            "events_url",
+        ]
+
+    def get_error_code(self, generation: Generation) -> str | None:
+        return generation.error_code or None
+
+    @extend_schema_field(UsageSerializer)
+    def get_usage(self, generation: Generation) -> dict[str, Any]:
+        return usage(generation)
+
+    def get_events_url(self, generation: Generation) -> str:
+        return reverse("generation-events", args=[generation.pk])
+
+
+class TicketRequestSerializer(serializers.Serializer[Any]):
+    purpose = serializers.ChoiceField(choices=["events", "websocket"])
+    generation_id = serializers.UUIDField(required=False, allow_null=True, help_text="Needed for `events`.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["purpose"] == "events" and not attrs.get("generation_id"):
+            raise serializers.ValidationError(
+                {"generation_id": serializers.ErrorDetail("Which reply is to be watched?", "required")}
+            )
+        return attrs
+
+
+class TicketSerializer(serializers.Serializer[Any]):
+    ticket = serializers.CharField()
+    expires_at = serializers.DateTimeField()

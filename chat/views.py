@@ -1,0 +1,66 @@
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django_filters import rest_framework as filters
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.generics import get_object_or_404
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from rest_framework.viewsets import ReadOnlyModelViewSet
+
+from accounts.permissions import key_of, user_of
+from chat import tickets
+from chat.engine import engine
+from chat.models import Generation
+from chat.serializers import GenerationSerializer, TicketRequestSerializer, TicketSerializer
+
+
+class GenerationFilter(filters.FilterSet):
+    status = filters.ChoiceFilter(choices=Generation.Status.choices)
+
+    class Meta:
+        model = Generation
+        fields = ["status"]
+
+
+class GenerationViewSet(ReadOnlyModelViewSet[Generation]):
+    serializer_class = GenerationSerializer
+    filter_backends = [filters.DjangoFilterBackend]
+    filterset_class = GenerationFilter
+    lookup_value_converter = "uuid"
+
+    def get_queryset(self) -> QuerySet[Generation]:
+        return Generation.objects.for_user(self.request.user).told().order_by("-id")
+
+    @extend_schema(request=None, responses={202: GenerationSerializer})
+    @action(detail=True, methods=["post"])
+    def stop(self, request: Request, pk: UUID) -> Response:
+        """End the reply with the text it has. Ollama is told at once; the `done` event follows when all is saved."""
+        generation = self.get_object()
+        engine.stop(generation)
+        return Response(self.get_serializer(generation).data, status=status.HTTP_202_ACCEPTED)
+
+
+class TicketView(APIView):
+    required_scopes = {"post": "read"}
+
+    @extend_schema(request=TicketRequestSerializer, responses={201: TicketSerializer})
+    def post(self, request: Request) -> Response:
+        """A ticket for those who cannot send headers.
+
+        For `events`: opens the events of one reply, as often as needed, for 24 hours. For `websocket`: opens one
+        socket, once, within a minute. Either way as `?ticket=…`.
+        """
+        asked = TicketRequestSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        user, key = user_of(request), key_of(request)
+        if asked.validated_data["purpose"] == "websocket":
+            ticket = tickets.for_websocket(user, key)
+        else:
+            mine = Generation.objects.for_user(user)
+            generation = get_object_or_404(mine, pk=asked.validated_data["generation_id"])
+            ticket = tickets.for_events(generation, user, key)
+        return Response(TicketSerializer(ticket).data, status=status.HTTP_201_CREATED)

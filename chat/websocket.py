@@ -1,0 +1,211 @@
+"""The WebSocket door: one socket sends, watches and stops several replies."""
+
+import asyncio
+import contextvars
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import UUID
+
+import orjson
+from channels.generic.websocket import AsyncWebsocketConsumer
+from drf_standardized_errors.handler import exception_handler
+from rest_framework.exceptions import AuthenticationFailed, NotFound, ParseError, ValidationError
+
+from accounts import keys
+from accounts.models import ApiKey, User
+from accounts.permissions import require_scope
+from chat import tickets
+from chat.ask import Ask
+from chat.engine import engine
+from chat.models import Generation
+from chat.sse import seq_of
+from streams import tasks
+from streams.events import Numbered
+from streams.threads import in_database_thread
+
+UNAUTHENTICATED = 4401
+
+Frame = dict[str, Any]
+Holder = tuple[User, ApiKey | None]
+
+
+class ChatConsumer(AsyncWebsocketConsumer):
+    channel_layer_alias = "none needed"
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        # Not through AsyncConsumer.dispatch(), which visits a thread to close connections that we never open.
+        await getattr(self, message["type"].replace(".", "_"))(message)
+
+    async def connect(self) -> None:
+        self.watches: dict[UUID, asyncio.Task[None]] = {}
+        self.holder: Holder
+        await self.accept()  # a close code reaches only those who were accepted
+        try:
+            self.holder = await in_database_thread(_authenticate)(self.scope)
+        except AuthenticationFailed:
+            await self.close(UNAUTHENTICATED)
+
+    async def disconnect(self, code: int) -> None:
+        """Ends the watching, and nothing else."""
+        for watch in self.watches.values():
+            watch.cancel()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if not hasattr(self, "holder"):
+            return  # it is being closed
+        frame: Frame = {}
+        try:
+            frame = _parsed(bytes_data if text_data is None else text_data)
+            await self._act(frame)
+        except AuthenticationFailed:
+            await self.close(UNAUTHENTICATED)
+        except Exception as exc:
+            await self._tell(frame, event="error", data=_error_data(exc))
+
+    async def _act(self, frame: Frame) -> None:
+        """Never waits for a reply: while a frame is handled, no other is, and no disconnect either."""
+        match frame.get("action"):
+            case "send":
+                generation = await in_database_thread(_send)(self.holder, frame)
+                self._watch(generation.pk, 0, frame)
+            case "attach":
+                await self._attach(frame)
+            case "stop":
+                await in_database_thread(_stop)(self.holder, frame)
+            case "detach":
+                await self._detach(frame)
+            case "ping":
+                await self._tell(frame, event="pong", data={})
+            case other:
+                raise ValidationError({"action": f"There is no action {other!r}."}, code="invalid_choice")
+
+    async def _attach(self, frame: Frame) -> None:
+        after = seq_of(frame.get("after"))
+        generation = await in_database_thread(_to_watch)(self.holder, frame)
+        if engine.nothing_after(generation, after):
+            await self._tell(frame, event="finished", generation_id=generation.pk)
+        else:
+            self._watch(generation.pk, after, frame)
+
+    async def _detach(self, frame: Frame) -> None:
+        generation_id = _generation_id(frame)
+        if watch := self.watches.pop(generation_id, None):
+            await tasks.cancel(watch)
+        await self._tell(frame, event="detached", generation_id=generation_id, data={"generation_id": generation_id})
+
+    def _watch(self, generation_id: UUID, after: int, frame: Frame) -> None:
+        """Follow in a task of its own. Watching anew replaces the watch there was."""
+        if former := self.watches.pop(generation_id, None):
+            former.cancel()
+        following = self._follow(generation_id, after, frame)
+        watch = tasks.spawn(following, name="websocket watch", context=contextvars.copy_context())
+        self.watches[generation_id] = watch
+        watch.add_done_callback(lambda watch: self._unwatch(generation_id, watch))
+
+    def _unwatch(self, generation_id: UUID, watch: asyncio.Task[None]) -> None:
+        if self.watches.get(generation_id) is watch:
+            del self.watches[generation_id]
+
+    async def _follow(self, generation_id: UUID, after: int, frame: Frame) -> None:
+        async with aclosing(engine.follow(generation_id, after)) as events:
+            async for numbered in events:
+                await self._tell_events(generation_id, numbered or [], frame)
+
+    async def _tell_events(self, generation_id: UUID, numbered: list[Numbered], frame: Frame) -> None:
+        for seq, event in numbered:
+            await self._tell(frame, event=event.name, seq=seq, generation_id=generation_id, data=event.as_dict())
+
+    async def _tell(self, frame: Frame, **told: Any) -> None:
+        """One frame to the client, with the `request_id` of the frame that it answers."""
+        if frame.get("request_id") is not None:
+            told["request_id"] = frame["request_id"]
+        await self.send(orjson.dumps(told).decode())
+
+
+def _authenticate(scope: dict[str, Any]) -> Holder:
+    """By a ticket in the query, or the key of the Authorization header. Raises AuthenticationFailed."""
+    query = parse_qs(scope["query_string"].decode("ascii", "replace"))
+    if "ticket" in query:
+        return tickets.open_websocket(query["ticket"][0])
+    headers = dict(scope["headers"])
+    secret = keys.secret_in(headers.get(b"authorization", b"").decode("latin-1"))
+    if secret is None:
+        raise AuthenticationFailed
+    key = keys.authenticate(secret)
+    return key.user, key
+
+
+def _authorize(holder: Holder, scope: str) -> User:
+    """The key's row is read for each frame, so that revoking it acts at once here too."""
+    user, key = holder
+    if key is not None:
+        key = ApiKey.objects.select_related("user").filter(pk=key.pk).first()
+        if key is None or not key.is_usable:
+            raise AuthenticationFailed
+    require_scope(scope, user, key)
+    return user
+
+
+def _send(holder: Holder, frame: Frame) -> Generation:
+    return engine.begin(_authorize(holder, ApiKey.Scope.WRITE), Ask.of(_body(frame)), _idempotency_key(frame))
+
+
+def _to_watch(holder: Holder, frame: Frame) -> Generation:
+    return _own_generation(_authorize(holder, ApiKey.Scope.READ), frame)
+
+
+def _stop(holder: Holder, frame: Frame) -> None:
+    engine.stop(_own_generation(_authorize(holder, ApiKey.Scope.WRITE), frame))
+
+
+def _own_generation(user: User, frame: Frame) -> Generation:
+    generation = Generation.objects.for_user(user).filter(pk=_generation_id(frame)).first()
+    if generation is None:
+        raise NotFound
+    return generation
+
+
+def _generation_id(frame: Frame) -> UUID:
+    try:
+        return UUID(frame["generation_id"])
+    except KeyError as exc:
+        raise ValidationError({"generation_id": "This field is required."}, code="required") from exc
+    except (ValueError, TypeError, AttributeError) as exc:
+        raise ValidationError({"generation_id": "Must be a valid UUID."}, code="invalid") from exc
+
+
+def _parsed(data: str | bytes | None) -> Frame:
+    try:
+        frame = orjson.loads(data or b"")
+    except orjson.JSONDecodeError as exc:
+        raise ParseError(f"JSON parse error - {exc}") from exc
+    if not isinstance(frame, dict):
+        raise ParseError("A frame is a JSON object.")
+    return frame
+
+
+def _body(frame: Frame) -> Frame:
+    """What POST /api/chat/stream would have in its body."""
+    return {name: value for name, value in frame.items() if name not in ("action", "request_id", "idempotency_key")}
+
+
+def _idempotency_key(frame: Frame) -> str:
+    key = frame.get("idempotency_key") or ""
+    if not isinstance(key, str) or len(key) > 200:
+        raise ValidationError({"idempotency_key": "A text of at most 200 characters."}, code="invalid")
+    return key
+
+
+# drf-standardized-errors asks where an error was raised, and needs it only in debug messages.
+NOWHERE: Any = {"view": None, "args": (), "kwargs": {}, "request": None}
+
+
+def _error_data(exc: Exception) -> dict[str, Any]:
+    """The one shape of errors, and beside it the fields of an `error` event."""
+    response = exception_handler(exc, NOWHERE)
+    if response is None:
+        raise exc
+    first = response.data["errors"][0]
+    retryable = response.status_code == 429 or response.status_code >= 500
+    return {**response.data, "code": first["code"], "detail": first["detail"], "retryable": retryable}
