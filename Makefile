@@ -6,7 +6,7 @@ VENV := .venv/bin
 .PHONY: serve test lint bench docs-check lock
 
 serve: .venv/runtime
-	@$(VENV)/python manage.py serve --host $(HOST) --port $(PORT)
+	@STANDIN_OLLAMA=$${STANDIN_OLLAMA-auto} $(VENV)/python manage.py serve --host $(HOST) --port $(PORT)
 
 test: .venv/dev
 	@$(VENV)/python -m pytest

@@ -1,3 +1,4 @@
+pytest_plugins = ["tests.live"]
 import pytest
 from django.contrib.auth.hashers import BCryptSHA256PasswordHasher
 from django.core.cache import cache

@@ -1,0 +1,66 @@
+"""What begins and ends with the server process, whichever server it is."""
+
+import asyncio
+import gc
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+
+from chat.engine import engine
+from chat.reaper import keep_reaping
+from llm_models import ollama
+from llm_models.standin.fallback import stand_in_for_ollama
+from streams import tasks
+from streams.sse import EventStreamConsumer
+
+logger = logging.getLogger(__name__)
+
+_forever: list[asyncio.Task[Any]] = []
+
+
+async def start_up() -> None:
+    EventStreamConsumer.handler()  # loads the middleware now, not at the first request
+    gc.freeze()  # what is there now stays: the collector need not go through it again and again
+    _forever.append(tasks.spawn(keep_reaping(), name="reaper"))
+    if settings.STANDIN_OLLAMA == "auto":
+        _forever.append(tasks.spawn(stand_in_for_ollama(), name="stand-in for Ollama"))
+
+
+async def shut_down() -> None:
+    """Let running replies finish, and save those that do not."""
+    await engine.drain(settings.CHAT_DRAIN_SECONDS)
+    while _forever:
+        await tasks.cancel(_forever.pop())
+    await ollama.aclose()
+
+
+class Lifespan:
+    """The ASGI lifespan protocol, which uvicorn and hypercorn speak. For daphne, see config/server.py."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await start_up()
+        _drain_at_sigterm()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await shut_down()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _drain_at_sigterm() -> None:
+    """Begin at the signal: uvicorn tells us only when all connections have ended, and those wait for the replies."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # signals are not for a server that is only a part of its process
+    loop = asyncio.get_running_loop()
+    servers_own = signal.getsignal(signal.SIGTERM)
+
+    def drain(signum: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(tasks.spawn, engine.drain(settings.CHAT_DRAIN_SECONDS), "drain")
+        if callable(servers_own):
+            servers_own(signum, frame)
+
+    signal.signal(signal.SIGTERM, drain)

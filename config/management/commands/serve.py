@@ -1,0 +1,45 @@
+import secrets
+from argparse import ArgumentParser
+from typing import Any
+
+from daphne.endpoints import build_endpoint_description_strings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.models import ApiKey, User
+
+
+class Command(BaseCommand):
+    help = "Set up what is missing, then serve. On the first run, make the user `admin` and an API key."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--port", type=int, default=8000)
+
+    def handle(self, *args: object, host: str, port: int, **options: Any) -> None:
+        call_command("migrate", verbosity=0)
+        if not User.objects.exists():
+            self.first_run(host, port)
+        self.serve(host, port)
+
+    def first_run(self, host: str, port: int) -> None:
+        password = secrets.token_urlsafe(12)
+        admin = User.objects.create_superuser("admin", password=password)
+        _key, secret = ApiKey.objects.issue(admin, name="first key", scopes=list(ApiKey.Scope))
+        self.stdout.write(
+            f"\n  Admin     http://{host}:{port}/admin/\n"
+            f"  User      admin\n"
+            f"  Password  {password}\n"
+            f"  API key   {secret}\n\n"
+            "  Keep these: they are not shown again.\n"
+        )
+
+    def serve(self, host: str, port: int) -> None:
+        from config.asgi import application
+        from config.server import Server
+
+        server = Server(application, build_endpoint_description_strings(host=host, port=port))
+        server.on_listening = lambda: self.stdout.write(f"Colloquy serves at http://{host}:{port} (Ctrl-C ends it).")
+        server.run()
+        if not server.has_listened:
+            raise CommandError(f"Cannot listen on {host}:{port}. Is something else there? Try: make serve PORT=8001")

@@ -1,0 +1,117 @@
+"""Daphne, with what it lacks: a slow client holds its stream back, and a signal lets running replies finish."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import daphne.cli
+import daphne.server
+from daphne.management.commands import runserver
+from daphne.ws_protocol import WebSocketProtocol
+from django.conf import settings
+from twisted.internet import reactor
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from config import lifespan
+from streams import tasks
+
+
+@implementer(IPushProducer)
+class Tap:
+    """Open while the client takes what is sent. Twisted turns it by the fill of the connection's buffer."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def resumeProducing(self) -> None:  # noqa: N802 (Twisted's word)
+        self._open.set()
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        self._open.clear()
+
+    stopProducing = resumeProducing  # the client is gone: nobody need wait  # noqa: N815
+
+    async def opened(self) -> None:
+        await self._open.wait()
+
+
+class Server(daphne.server.Server):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # A frame may be as large as a body; 0 is no limit, for Daphne too.
+        kwargs["websocket_max_message_size"] = kwargs["websocket_max_frame_size"] = settings.CHAT_MAX_BODY_BYTES
+        super().__init__(*args, **kwargs)
+        self._shutting_down: asyncio.Task[None] | None = None
+        self.has_listened = False
+        self.on_listening: Callable[[], None] = lambda: None
+
+    def run(self) -> None:
+        reactor.callWhenRunning(reactor.callLater, 0, self._started)
+        super().run()
+
+    def listen_success(self, port: Any) -> None:
+        super().listen_success(port)
+        self.has_listened = True
+        self.on_listening()
+
+    async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        """Daphne would buffer without end what a slow client does not take; here the sender waits for it."""
+        connection = self.connections.get(protocol, {"disconnected": True})
+        if connection.get("disconnected"):
+            return
+        tap: Tap | None = connection.get("tap")
+        if tap and _ends_response(message):
+            protocol.unregisterProducer()
+        await super().handle_reply(protocol, message)
+        if tap is None and _begins_stream(message):
+            connection["tap"] = _tap(protocol)
+        elif tap:
+            await tap.opened()
+
+    def _started(self) -> None:
+        tasks.spawn(lifespan.start_up(), name="start-up")
+        if self.signal_handlers:
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGTERM, self._shut_down)
+            loop.add_signal_handler(signal.SIGINT, self._shut_down)
+
+    def _shut_down(self) -> None:
+        if self._shutting_down:
+            reactor.stop()  # asked twice: at once
+        else:
+            self._shutting_down = tasks.spawn(self._drain_and_stop(), name="shutdown")
+
+    async def _drain_and_stop(self) -> None:
+        for listener in self.listeners:
+            listener.addCallback(_stop_listening)
+        await lifespan.shut_down()
+        reactor.stop()
+
+
+def _stop_listening(port: Any) -> Any:
+    port.stopListening()
+    return port
+
+
+def _begins_stream(message: dict[str, Any]) -> bool:
+    return message["type"] == "websocket.accept" or bool(message.get("more_body"))
+
+
+def _ends_response(message: dict[str, Any]) -> bool:
+    return message["type"] == "http.response.body" and not message.get("more_body")
+
+
+def _tap(protocol: Any) -> Tap:
+    tap = Tap()
+    if isinstance(protocol, WebSocketProtocol):
+        protocol.transport.unregisterProducer()  # that of the HTTP connection which it was
+    protocol.registerProducer(tap, True)
+    return tap
+
+
+def use() -> None:
+    """Have `daphne` and `runserver` start this server."""
+    daphne.cli.CommandLineInterface.server_class = Server
+    runserver.Command.server_cls = Server
