@@ -50,15 +50,25 @@ class Endpoint:
     struct: str
     fields: Fields
     read: Callable[..., Ask]
-    shape: Shape
+    shape_for: Callable[[Ask], Shape]
     refuse_nameless: Callable[[], OllamaError]
 
 
 CHAT = Endpoint(
-    "chat", "ChatRequest", CHAT_FIELDS, read_chat, ChatShape(), lambda: OllamaError(400, "model is required")
+    "chat",
+    "ChatRequest",
+    CHAT_FIELDS,
+    read_chat,
+    lambda ask: ChatShape(),
+    lambda: OllamaError(400, "model is required"),
 )
 GENERATE = Endpoint(
-    "generate", "GenerateRequest", GENERATE_FIELDS, read_generate, GenerateShape(), lambda: model_not_found("")
+    "generate",
+    "GenerateRequest",
+    GENERATE_FIELDS,
+    read_generate,
+    lambda ask: GenerateShape(has_context=not ask.is_raw),
+    lambda: model_not_found(""),
 )
 
 
@@ -157,7 +167,7 @@ class Answers:
         check_format(ask.format)
         reply = compose(exchange, room_for_reply(ask, exchange.window - tokens_read))
         sink = sink_for(
-            exchange.request, ask.model, exchange.endpoint.shape, is_stream=ask.is_stream, is_torn=script.split
+            exchange.request, ask.model, exchange.endpoint.shape_for(ask), is_stream=ask.is_stream, is_torn=script.split
         )
         metronome = Metronome(self._ticker, self._rate if script.rate is None else script.rate)
         try:
@@ -173,7 +183,7 @@ def compose(exchange: Exchange, room: int | None) -> Reply:
 
 
 def without_text(ask: Ask, endpoint: Endpoint, done_reason: str) -> web.Response:
-    body = endpoint.shape.last(ask.model, Utterance(), Ending(done_reason, {}))
+    body = endpoint.shape_for(ask).last(ask.model, Utterance(), Ending(done_reason, {}))
     return web.Response(body=body, headers={"Content-Type": JSON})
 
 

@@ -244,5 +244,6 @@ async def hang() -> None:
 
 
 def inside_a_character(data: bytes) -> int:
-    """A place between two bytes of one character, or the middle when there is none."""
-    return next((index for index, byte in enumerate(data) if byte & 0xC0 == 0x80), len(data) // 2)
+    """The last place between two bytes of one character, or the middle when there is none."""
+    places = (index for index in range(len(data) - 1, 0, -1) if data[index] & 0xC0 == 0x80)
+    return next(places, len(data) // 2)

@@ -30,7 +30,11 @@ class Runner:
 
     def rest(self) -> None:
         """The time to unloading starts anew when a request ends."""
-        self.expires_at = time.time() + min(self.keep_alive, FOREVER)
+        self.expires_at = self._rested()
+
+    def _rested(self) -> float:
+        """When it would be unloaded if it had nothing more to do from now on."""
+        return time.time() + min(self.keep_alive, FOREVER)
 
     def as_process(self) -> dict[str, Any]:
         in_memory = self.llm_model.size + self.window * 65_536
@@ -40,7 +44,7 @@ class Runner:
             "size": in_memory,
             "digest": self.llm_model.digest,
             "details": self.llm_model.details,
-            "expires_at": local_time(self.expires_at),
+            "expires_at": local_time(min(self.expires_at, self._rested())),
             "size_vram": in_memory,
             "context_length": self.window,
         }

@@ -1,4 +1,8 @@
-"""The stand-in as a server: its routes, its life, and what can be asked about it."""
+"""The stand-in as a server: its routes, its life, and what can be asked about it.
+
+GET /_standin/stats and /_standin/requests tell from outside what `stats` and `requests` tell inside;
+POST /_standin/reset starts the counting anew.
+"""
 
 import json
 from collections.abc import Awaitable, Callable, Iterable
@@ -20,6 +24,8 @@ from llm_models.standin.wire import go_json
 VERSION = "0.33.0"
 SERVER_HEADER = "colloquy-standin"
 DEFAULT_RATE = 30.0
+# How long running answers may go on when it stops; aiohttp takes 0 for "for ever".
+FAREWELL_SECONDS = 0.01
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -58,7 +64,9 @@ class StandinOllama:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         # Without handler_cancellation nobody would notice that a client left before the next token.
-        self._runner = web.AppRunner(self._app(), handler_cancellation=True, access_log=None, shutdown_timeout=0)
+        self._runner = web.AppRunner(
+            self._app(), handler_cancellation=True, access_log=None, shutdown_timeout=FAREWELL_SECONDS
+        )
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()

@@ -58,6 +58,9 @@ class ChatShape:
 
 
 class GenerateShape:
+    def __init__(self, *, has_context: bool) -> None:
+        self._has_context = has_context
+
     def part(self, model: str, said: Utterance) -> bytes:
         return go_json({**_opening(model), **_response(said), "done": False})
 
@@ -65,7 +68,8 @@ class GenerateShape:
         calls = {"tool_calls": said.tool_calls} if said.tool_calls else {}
         closing = _closing(ending)
         done = {"done": closing.pop("done"), "done_reason": closing.pop("done_reason")}
-        return go_json({**_opening(model), **_response(said), **done, **_context(ending), **closing, **calls})
+        context = _context(ending) if self._has_context else {}
+        return go_json({**_opening(model), **_response(said), **done, **context, **closing, **calls})
 
 
 def _opening(model: str) -> dict[str, Any]:

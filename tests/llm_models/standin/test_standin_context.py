@@ -10,7 +10,7 @@ def turns(count: int, size: int = 400, role: str = "user") -> list[dict]:
     return [{"role": role, "content": "x" * size} for _ in range(count)]
 
 
-async def prompt_size(http, messages: list[dict], **more: object) -> int:
+async def prompt_size(http, messages: list[dict], **more: object):
     body = {"model": "script:tokens-1", "messages": messages, **more}
     return objects(await http.post("/api/chat", json=body))[-1]["prompt_eval_count"]
 

@@ -33,13 +33,12 @@ async def test_a_client_that_leaves_in_the_midst_of_the_text_is_noticed(standin)
 
 
 async def test_a_client_that_leaves_the_queue_gives_up_its_place():
-    async with StandinOllama(num_parallel=1) as standin:
+    async with StandinOllama(num_parallel=1) as standin, raw_post(standin.url, "/api/chat", ask("script:hangat-0")):
+        await until(lambda: standin.stats["running"] == 1)
         async with raw_post(standin.url, "/api/chat", ask("script:hangat-0")):
-            await until(lambda: standin.stats["running"] == 1)
-            async with raw_post(standin.url, "/api/chat", ask("script:hangat-0")):
-                await until(lambda: standin.stats["chats_started"] == 2)
-            await until(lambda: standin.stats["client_closed_early"] == 1)
-            assert standin.stats["running"] == 1
+            await until(lambda: standin.stats["chats_started"] == 2)
+        await until(lambda: standin.stats["client_closed_early"] == 1)
+        assert standin.stats["running"] == 1
 
 
 @pytest.mark.parametrize("model", ["script:tokens-3", "script:cutat-2", "script:eofat-2", "script:status-500"])

@@ -1,5 +1,5 @@
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -8,11 +8,11 @@ from llm_models.standin import StandinOllama
 from .wire import ask, error, objects, raw_post, until
 
 
-async def names(http) -> list[str]:
+async def names(http):
     return [llm_model["name"] for llm_model in (await http.get("/api/tags")).json()["models"]]
 
 
-async def loaded(http) -> list[dict]:
+async def loaded(http):
     return (await http.get("/api/ps")).json()["models"]
 
 
@@ -40,7 +40,7 @@ async def test_tags_lists_what_is_installed(http):
 
 
 async def test_the_catalogue_can_be_another(http):
-    async with StandinOllama(models=["mistral", "team/own:v1", "script:tokens-5"]) as other:
+    async with StandinOllama(models=["mistral", "team/own:v1", "script:tokens-5"], rate=0) as other:
         http.base_url = other.url
         assert await names(http) == ["mistral:latest", "team/own:v1", "script:tokens-5"]
         assert (await http.post("/api/chat", json=ask("team/own:v1"))).status_code == 200
@@ -85,6 +85,14 @@ async def test_a_loading_model_is_not_listed(standin, http):
     async with raw_post(standin.url, "/api/chat", ask("script:load-60000")):
         await until(lambda: standin.stats["running"] == 1)
         assert await loaded(http) == []
+
+
+async def test_a_model_at_work_is_listed_with_the_time_it_would_stay(standin, http):
+    async with raw_post(standin.url, "/api/chat", ask("script:hangat-0")):
+        await until(lambda: standin.stats["running"] == 1)
+        [runner] = await loaded(http)
+
+    assert datetime.fromisoformat(runner["expires_at"]) > datetime.now(UTC)
 
 
 async def test_an_unloaded_model_leaves_ps_when_it_has_finished(standin, http):

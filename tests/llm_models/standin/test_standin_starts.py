@@ -28,9 +28,10 @@ def test_a_program_that_is_not_asynchronous_can_run_it():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_it_is_told_to_stop(tmp_path, number):
-    command = [sys.executable, ROOT / "manage.py", "standin_ollama", "--port", "0", "--models", "mistral"]
+    command = [sys.executable, str(ROOT / "manage.py"), "standin_ollama", "--port", "0", "--models", "mistral"]
     nowhere = {"DATA_DIR": str(tmp_path), "DATABASE_URL": f"sqlite:///{tmp_path}/missing/x.sqlite3"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=nowhere) as process:
+        assert process.stdout is not None
         said_first = process.stdout.readline()
         tags = httpx.get(f"{said_first.split()[-1].rstrip('.')}/api/tags").json()
         process.send_signal(number)

@@ -21,7 +21,7 @@ def said(response: httpx.Response, field: str = "content") -> str:
 
 
 def error(response: httpx.Response) -> str:
-    return response.json()["error"]
+    return str(response.json()["error"])
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
