@@ -8,7 +8,7 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 from rest_framework.exceptions import AuthenticationFailed
 
 from accounts import secret as key_secret
-from accounts.models import ApiKey
+from accounts.models import ApiKey, User
 
 REMEMBER_SECONDS = 300
 REMEMBER_KEYS = 10_000
@@ -34,6 +34,18 @@ def authenticate(secret: str) -> ApiKey:
         raise AuthenticationFailed("This API key has expired or was revoked, or its user is no longer active.")
     key.touch()
     return key
+
+
+def holder(user_id: int | str, key_id: UUID | str | None) -> tuple[User, ApiKey | None]:
+    """Who authenticated earlier, with a key or (None) with a session, as they are now. Raises AuthenticationFailed."""
+    if key_id is None:
+        user, key = User.objects.filter(pk=user_id, is_active=True).first(), None
+    else:
+        key = ApiKey.objects.select_related("user").filter(pk=key_id).first()
+        user = key.user if key and key.is_usable else None
+    if user is None:
+        raise AuthenticationFailed("The key or the user of this is no longer active.")
+    return user, key
 
 
 class VerifiedKeys:

@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 
 from conversations import tree
 from conversations.errors import ConversationBusy, ConversationFull
+from conversations.titles import title_from
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -79,7 +80,7 @@ class Conversation(models.Model):
     # Editing these is activity, and moves `updated_at`.
     ACTIVITY = frozenset({"title", "model_name", "system_prompt", "options"})
 
-    MOVED_BY_MESSAGES = ["message_count", "character_count", "active_leaf", "updated_at"]
+    MOVED_BY_MESSAGES = ["message_count", "character_count", "active_leaf", "updated_at", "title"]
 
     objects = ConversationQuerySet.as_manager()
 
@@ -145,20 +146,25 @@ class Conversation(models.Model):
         if not is_new:
             self._claim()
         parent_id = self.active_leaf_id if isinstance(parent, ActiveLeaf) else parent.pk if parent else None
-        reply = Message(
-            conversation=self, role=Message.Role.ASSISTANT, status=Message.Status.STREAMING, model_name=model_name
-        )
         if content is not None:
             question = Message(conversation=self, parent_id=parent_id, role=Message.Role.USER, content=content)
             question.images = list(images)
             question.metadata = {"images": len(images)} if images else {}
-            added = [question, reply]
+            added = [question]
         elif isinstance(parent, Message):
-            question, added = parent, [reply]
+            question, added = parent, []
         else:
             raise ValueError("Another reply needs a message to reply to.")
-        reply.parent = question
+        reply = Message(
+            conversation=self,
+            parent=question,
+            role=Message.Role.ASSISTANT,
+            status=Message.Status.STREAMING,
+            model_name=model_name,
+        )
+        added.append(reply)
         self._take_in(added)
+        self.title = self.title or title_from(question.content)
         # Foreign keys are checked when the transaction ends, so each row is written once, in this order.
         self.save(force_insert=is_new, update_fields=None if is_new else self.MOVED_BY_MESSAGES)
         Message.objects.bulk_create(added)
