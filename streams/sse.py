@@ -12,10 +12,10 @@ from channels.exceptions import StopConsumer
 from channels.generic.http import AsyncHttpConsumer
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.base import BaseHandler
-from django.http.response import HttpResponseBase
+from django.http.response import HttpResponseBadRequest, HttpResponseBase
 
 from streams import tasks
-from streams.events import Numbered
+from streams.events import Event, Numbered
 from streams.threads import in_database_thread
 
 logger = logging.getLogger(__name__)
@@ -27,12 +27,11 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 
 def encode(numbered: list[Numbered]) -> bytes:
-    return b"".join(
-        [
-            b"id: %d\nevent: %s\ndata: %s\n\n" % (seq, event.name.encode(), orjson.dumps(event.as_dict()))
-            for seq, event in numbered
-        ]
-    )
+    return b"".join([_encode(seq, event) for seq, event in numbered])
+
+
+def _encode(seq: int, event: Event) -> bytes:
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, event.name.encode(), orjson.dumps(event.as_dict()))
 
 
 class EventStreamResponse(HttpResponseBase):
@@ -79,22 +78,30 @@ class EventStreamConsumer(AsyncHttpConsumer):
         raise StopConsumer
 
     async def answer(self, body: bytes) -> None:
-        request = ASGIRequest(self.scope, BytesIO(body))
-        response = await in_database_thread(self.handler().get_response)(request)
+        response = await in_database_thread(self.respond)(body)
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
         headers += [(b"set-cookie", cookie.OutputString().encode("ascii")) for cookie in response.cookies.values()]
         await self.send_headers(status=response.status_code, headers=headers)
-        if isinstance(response, EventStreamResponse):
+        if isinstance(response, EventStreamResponse) and self.scope["method"] != "HEAD":
             await self.stream(response.follow())
         else:
             await self.send_body(b"".join(response))
+
+    def respond(self, body: bytes) -> HttpResponseBase:
+        try:
+            request = ASGIRequest(self.scope, BytesIO(body))
+        except UnicodeDecodeError:
+            return HttpResponseBadRequest()
+        return self.handler().get_response(request)
 
     async def stream(self, events: AsyncGenerator[list[Numbered] | None, None]) -> None:
         await self.send_body(b"", more_body=True)  # the headers go out before the first event is there
         try:
             async with aclosing(events):
                 async for numbered in events:
-                    await self.send_body(encode(numbered) if numbered else KEEP_ALIVE, more_body=True)
+                    # What send_body() does, without its two coroutines to each token.
+                    body = encode(numbered) if numbered else KEEP_ALIVE
+                    await self.base_send({"type": "http.response.body", "body": body, "more_body": True})
         finally:
             # An end without a last event tells the client to come back with the last id it saw.
             await self.send_body(b"")

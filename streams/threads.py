@@ -25,20 +25,30 @@ R = TypeVar("R")
 NAME = "database"
 
 _executor = ThreadPoolExecutor(settings.DATABASE_THREADS, thread_name_prefix=NAME)
+# What runs have brought is saved here, however many requests hold the other threads, waiting for Ollama or a lock.
+_saving = ThreadPoolExecutor(1, thread_name_prefix=f"{NAME}-saving")
 _loop: contextvars.ContextVar[asyncio.AbstractEventLoop] = contextvars.ContextVar("loop that waits for this thread")
 _kept: WeakSet[BaseDatabaseWrapper] = WeakSet()
 
 
 def in_database_thread(function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
-    """The async twin of a function that uses the database."""
+    """The async twin of a function that uses the database on behalf of a client."""
+    return _async_twin(function, _executor)
 
+
+def in_saving_thread(function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
+    """The async twin of a function that saves what runs have brought."""
+    return _async_twin(function, _saving)
+
+
+def _async_twin(function: Callable[P, R], executor: ThreadPoolExecutor) -> Callable[P, Awaitable[R]]:
     @functools.wraps(function)
     async def in_thread(*args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
         context.run(_loop.set, loop)
         call = functools.partial(context.run, _with_usable_connections, functools.partial(function, *args, **kwargs))
-        return await loop.run_in_executor(_executor, call)
+        return await loop.run_in_executor(executor, call)
 
     return in_thread
 

@@ -27,11 +27,15 @@ def worker_id(pid: int | None = None) -> str:
     return f"{this_host()}:{pid}:{_started(pid)}"
 
 
+def is_of_this_host(worker: str) -> bool:
+    return worker.startswith(f"{this_host()}:")
+
+
 def is_dead(worker: str) -> bool:
     """True only of a process of this host that has ended; of other hosts we cannot tell."""
-    host, pid, _started_at = worker.split(":")
-    if host != this_host():
+    if not is_of_this_host(worker):
         return False
+    _host, pid, _started_at = worker.split(":")
     try:
         return worker_id(int(pid)) != worker or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
