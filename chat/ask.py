@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 from django.conf import settings
 from rest_framework import serializers
+from rest_framework.settings import api_settings
 
 from conversations.options import OptionsField
 
@@ -55,20 +56,20 @@ def _digest(body: Mapping[str, Any]) -> str:
 
 
 class ThinkField(serializers.JSONField):
-    default_error_messages = {"unknown": "Say true, false, or one of low, medium, high, max."}
+    default_error_messages = {"invalid_choice": "Say true, false, or one of low, medium, high, max."}
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, bool) and data not in LEVELS:
-            self.fail("unknown")
+            self.fail("invalid_choice")
         return data
 
 
 class FormatField(serializers.JSONField):
-    default_error_messages = {"unknown": 'Say "json", or give a JSON Schema object.'}
+    default_error_messages = {"invalid_choice": 'Say "json", or give a JSON Schema object.'}
 
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, dict) and data != "json":
-            self.fail("unknown")
+            self.fail("invalid_choice")
         return data
 
 
@@ -150,4 +151,5 @@ def _must_be_storable(data: Any) -> None:
     try:
         orjson.dumps(data)
     except (TypeError, orjson.JSONEncodeError) as exc:
-        raise serializers.ValidationError(f"Cannot be written as JSON in UTF-8: {exc}.") from exc
+        cannot = f"Cannot be written as JSON in UTF-8: {exc}."
+        raise serializers.ValidationError({api_settings.NON_FIELD_ERRORS_KEY: [cannot]}, code="invalid") from exc

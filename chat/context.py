@@ -27,7 +27,7 @@ class Account:
     estimated_tokens: int
     window_tokens: int
     reserved_tokens: int
-    correction: float
+    correction_percent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def fit(
         estimated_tokens=ceil(used * correction),
         window_tokens=window,
         reserved_tokens=reserve,
-        correction=round(correction, 3),
+        correction_percent=round(correction * 100),
     )
     system = [{"role": "system", "content": system_prompt}] if system_prompt else []
     return Context(system + [as_ollama(message) for message in reversed(kept)], account)
@@ -79,7 +79,7 @@ def correct(account: dict[str, Any], prompt_tokens: int | None) -> float:
     if not prompt_tokens or not account.get("estimated_tokens"):
         return 1.0
     low, high = CORRECTIONS
-    correction: float = account.get("correction", 1.0) * prompt_tokens / account["estimated_tokens"]
+    correction: float = account.get("correction_percent", 100) / 100 * prompt_tokens / account["estimated_tokens"]
     return min(max(correction, low), high)
 
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django import db
 from django.conf import settings
 from django.utils import timezone
 
@@ -20,7 +19,7 @@ from chat.run import DRAINED, STOPPED, Run
 from streams import tasks
 from streams.events import Numbered
 from streams.log.memory import MemoryLogs
-from streams.threads import call_soon, in_database_thread
+from streams.threads import call_soon, in_saving_thread
 from streams.workers import worker_id
 
 if TYPE_CHECKING:
@@ -57,13 +56,12 @@ class Engine:
         call_soon(self._launch, opened)
         return opened.generation
 
-    async def follow(
+    def follow(
         self, generation_id: UUID, after: int = 0, idle: float | None = None
     ) -> AsyncGenerator[list[Numbered] | None, None]:
         """The events beyond number `after`: live, or as the database keeps them (see Log.read)."""
         log = self.logs.get(generation_id)
-        async for numbered in log.read(after, idle) if log else replay.follow(generation_id, after, idle):
-            yield numbered
+        return log.read(after, idle) if log else replay.follow(generation_id, after, idle)
 
     def nothing_after(self, generation: Generation, after: int) -> bool:
         """The reader has seen the last event."""
@@ -94,7 +92,7 @@ class Engine:
         runs = list(self._runs.values())
         checkpoints = [run.checkpoint() for run in runs]
         try:
-            running = await in_database_thread(Generation.objects.checkpoint)(checkpoints)
+            running = await in_saving_thread(Generation.objects.checkpoint)(checkpoints)
         except BaseException:
             for run in runs:
                 run.not_checkpointed()
@@ -125,7 +123,7 @@ class Engine:
             self._hurry.clear()
             try:
                 await self.checkpoint()
-            except db.Error:
+            except Exception:
                 logger.exception("Running replies cannot be saved just now")
 
 

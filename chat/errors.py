@@ -26,3 +26,11 @@ class ServerBusy(APIException):
     default_code = "server_busy"
     default_detail = "The server takes no new messages just now. Try again in a moment."
     wait = 5
+
+
+class RequestTooLarge(APIException):
+    """Of a frame. See config/bodies.py for what is larger than a body may be."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_code = "request_too_large"
+    default_detail = "This frame is larger than a request may be."

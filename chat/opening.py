@@ -16,7 +16,7 @@ from chat.models import Generation
 from chat.run import RESERVED_NUMBERS, Prompt, Run
 from conversations import tree
 from conversations.models import ActiveLeaf, Conversation, Message
-from conversations.titles import clean_title, title_from
+from conversations.titles import clean_title
 from llm_models import catalogue
 from llm_models.window import known_window, window
 from streams.events import Event
@@ -77,6 +77,7 @@ def _write(
     parent = _parent(conversation, ask)
     question, reply = conversation.open_reply(parent, ask.message, ask.images, choice.model_name)
     context = _context(conversation, question, choice)
+    now = timezone.now()
     generation = Generation(
         message=reply,
         requested_by=user,
@@ -84,7 +85,8 @@ def _write(
         status=Generation.Status.RUNNING,
         worker_id=worker_id,
         last_seq=RESERVED_NUMBERS,
-        started_at=timezone.now(),
+        created_at=now,
+        started_at=now,
         idempotency_key=idempotency_key,
         idempotency_digest=ask.digest,
         context=asdict(context.account),
@@ -114,8 +116,8 @@ def _conversation(user: "User", ask: Ask) -> Conversation:
     if ask.conversation_id is None:
         return Conversation(
             owner=user,
-            title=clean_title(ask.title) or title_from(ask.message or ""),
-            title_source=Conversation.TitleSource.USER if clean_title(ask.title) else Conversation.TitleSource.AUTO,
+            title=clean_title(ask.title),
+            title_source=Conversation.TitleSource.of(clean_title(ask.title)),
             system_prompt=ask.system_prompt or "",
             options=ask.options,
         )

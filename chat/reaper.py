@@ -6,13 +6,14 @@ from datetime import timedelta
 
 from django import db
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
-from chat.models import Generation
+from chat.models import Generation, GenerationQuerySet
 from chat.run import message_status
 from conversations.models import Conversation
 from streams.threads import in_database_thread
-from streams.workers import is_dead, this_host
+from streams.workers import is_dead, is_of_this_host
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def reap() -> int:
     A process of this host is looked up: what a living one runs is left alone, however long it is silent. Those of
     other hosts are known by the heartbeat of their checkpoints only.
     """
-    return sum(_interrupt(generation) for generation in Generation.objects.running().told() if _is_lost(generation))
+    return sum(_interrupt(generation) for generation in _lost())
 
 
 async def keep_reaping() -> None:
@@ -41,10 +42,13 @@ async def keep_reaping() -> None:
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
 
-def _is_lost(generation: Generation) -> bool:
-    if generation.worker_id.startswith(f"{this_host()}:"):
-        return is_dead(generation.worker_id)
-    return generation.heartbeat_at < timezone.now() - HEARTBEAT_MAY_BE_OLD
+def _lost() -> GenerationQuerySet:
+    running = Generation.objects.running()
+    workers = set(running.values_list("worker_id", flat=True).distinct())
+    elsewhere = {worker for worker in workers if not is_of_this_host(worker)}
+    dead = {worker for worker in workers - elsewhere if is_dead(worker)}
+    silent = Q(worker_id__in=elsewhere, heartbeat_at__lt=timezone.now() - HEARTBEAT_MAY_BE_OLD)
+    return running.filter(silent | Q(worker_id__in=dead)).told()
 
 
 @transaction.atomic

@@ -21,7 +21,7 @@ from llm_models import ollama
 from llm_models.errors import OllamaError
 from streams.events import Event
 from streams.log.base import Log
-from streams.threads import in_database_thread
+from streams.threads import in_saving_thread
 
 logger = logging.getLogger(__name__)
 
@@ -193,9 +193,15 @@ class Run:
         delay = 0.1
         while True:
             try:
-                return await in_database_thread(self._save)(ending)
+                return await in_saving_thread(self._save)(ending)
             except db.Error:
                 logger.exception("Generation %s cannot be saved; trying again in %.1f s", self.generation.pk, delay)
+            except Exception:
+                logger.exception("Generation %s cannot be saved as it is", self.generation.pk)
+                if ending is CRASHED:
+                    return Failed(CRASHED.code, CRASHED.detail, str(self.generation.message_id), CRASHED.retryable)
+                # Only what Ollama sent beside the text could be odd: better saved without it than not at all.
+                ending, self._done, self._tool_calls = CRASHED, None, []
             await asyncio.sleep(delay)
             delay = min(delay * 2, 5.0)
 
@@ -224,7 +230,7 @@ class Run:
                 generation = Generation.objects.told().get(pk=generation.pk)
             generation.message.conversation.refresh_from_db(fields=["title", "message_count"])
         except (Generation.DoesNotExist, Conversation.DoesNotExist):
-            return Failed("interrupted", "The conversation was deleted.", str(message.pk), retryable=False)
+            return Failed("interrupted", "The conversation was deleted.", str(message.pk), retryable=True)
         return last_event(generation)
 
     def _measured(self, ending: Ending) -> dict[str, Any]:

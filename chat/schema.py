@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 
@@ -15,7 +17,6 @@ every 15 seconds while nothing happens.
 | --- | --- |
 | `conversation_created` | `{"conversation_id", "title"}`, when one was made |
 | `message_created` | `{"generation_id", "conversation_id", "user_message_id", "message_id", "model_name", "context"}` |
-| `queued` | `{"position"}`: waiting for a free place |
 | `token` | `{"content"}` and, from reasoning models, `{"thinking"}` |
 | `tool_calls` | `{"tool_calls": […]}` as Ollama gave them |
 | `snapshot` | `{"message_id", "content", "thinking", "tool_calls", "status"}`: replace what you have |
@@ -25,6 +26,15 @@ every 15 seconds while nothing happens.
 A connection that ends before `done` or `error` is to be taken up again with the last id seen.
 Closing it stops nothing.
 """
+
+
+class TicketScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "chat.sse.TicketAuthentication"
+    name = "ticket"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {"type": "apiKey", "in": "query", "name": "ticket", "description": "See `POST /api/chat/ticket`."}
+
 
 STREAM = OpenApiResponse(OpenApiTypes.STR, description=EVENTS)
 

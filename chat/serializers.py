@@ -16,7 +16,7 @@ class AccountSerializer(serializers.Serializer[Any]):
     estimated_tokens = serializers.IntegerField()
     window_tokens = serializers.IntegerField()
     reserved_tokens = serializers.IntegerField()
-    correction = serializers.FloatField()
+    correction_percent = serializers.IntegerField()
 
 
 class UsageSerializer(serializers.Serializer[Any]):

@@ -15,6 +15,7 @@ from django.core.cache import cache
 from django.utils import timezone
 from rest_framework.exceptions import AuthenticationFailed
 
+from accounts import keys
 from accounts.models import ApiKey, User
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class Ticket:
 
 def for_events(generation: "Generation", user: User, key: ApiKey | None) -> Ticket:
     """Signed and good for reconnecting: it opens one generation's events, and nothing else."""
-    holder = [str(generation.pk), *_holder(user, key)]
-    return Ticket(signing.dumps(holder, salt=SALT, compress=True), timezone.now() + EVENTS_LIFETIME)
+    held = [str(generation.pk), *_holder(user, key)]
+    return Ticket(signing.dumps(held, salt=SALT, compress=True), timezone.now() + EVENTS_LIFETIME)
 
 
 def for_websocket(user: User, key: ApiKey | None) -> Ticket:
@@ -53,7 +54,7 @@ def open_events(ticket: str, generation_id: UUID) -> tuple[User, ApiKey | None]:
         raise AuthenticationFailed("This ticket is wrong or has expired.") from exc
     if bound_to != str(generation_id):
         raise AuthenticationFailed("This ticket is for another reply.")
-    return _who(user_id, key_id)
+    return keys.holder(user_id, key_id)
 
 
 def open_websocket(ticket: str) -> tuple[User, ApiKey | None]:
@@ -62,23 +63,11 @@ def open_websocket(ticket: str) -> tuple[User, ApiKey | None]:
     # Of two that come with one ticket, only one deletes it.
     if holder is None or not cache.delete(_cache_key(ticket)):
         raise AuthenticationFailed("This ticket is wrong, used or expired.")
-    return _who(*holder)
+    return keys.holder(*holder)
 
 
-def _holder(user: User, key: ApiKey | None) -> list[str | None]:
-    return [str(user.pk), str(key.pk) if key else None]
-
-
-def _who(user_id: str, key_id: str | None) -> tuple[User, ApiKey | None]:
-    key = None
-    if key_id is None:
-        user = User.objects.filter(pk=user_id, is_active=True).first()
-    else:
-        key = ApiKey.objects.select_related("user").filter(pk=key_id).first()
-        user = key.user if key and key.is_usable else None
-    if user is None:
-        raise AuthenticationFailed("The key or user that this ticket was made for is no longer active.")
-    return user, key
+def _holder(user: User, key: ApiKey | None) -> tuple[str, str | None]:
+    return str(user.pk), str(key.pk) if key else None
 
 
 def _cache_key(ticket: str) -> str:

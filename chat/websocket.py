@@ -2,22 +2,25 @@
 
 import asyncio
 import contextvars
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
 
 import orjson
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
 from drf_standardized_errors.handler import exception_handler
 from rest_framework.exceptions import AuthenticationFailed, NotFound, ParseError, ValidationError
 
 from accounts import keys
+from accounts.errors import ScopeRequired
 from accounts.models import ApiKey, User
 from accounts.permissions import require_scope
 from chat import tickets
 from chat.ask import Ask
 from chat.engine import engine
+from chat.errors import RequestTooLarge
 from chat.models import Generation
 from chat.sse import seq_of
 from streams import tasks
@@ -25,6 +28,7 @@ from streams.events import Numbered
 from streams.threads import in_database_thread
 
 UNAUTHENTICATED = 4401
+FORBIDDEN = 4403
 
 Frame = dict[str, Any]
 Holder = tuple[User, ApiKey | None]
@@ -42,23 +46,29 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.holder: Holder
         await self.accept()  # a close code reaches only those who were accepted
         try:
-            self.holder = await in_database_thread(_authenticate)(self.scope)
+            holder = await in_database_thread(_authenticate)(self.scope)
+            require_scope(ApiKey.Scope.READ, *holder)
         except AuthenticationFailed:
             await self.close(UNAUTHENTICATED)
+        except ScopeRequired as exc:
+            await self._tell({}, event="error", data=_error_data(exc))
+            await self.close(FORBIDDEN)
+        else:
+            self.holder = holder
 
     async def disconnect(self, code: int) -> None:
         """Ends the watching, and nothing else."""
-        for watch in self.watches.values():
-            watch.cancel()
+        self._unwatch_all()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if not hasattr(self, "holder"):
             return  # it is being closed
         frame: Frame = {}
         try:
-            frame = _parsed(bytes_data if text_data is None else text_data)
+            frame = _parsed((bytes_data if text_data is None else text_data) or b"")
             await self._act(frame)
         except AuthenticationFailed:
+            self._unwatch_all()  # nothing can be said after the close
             await self.close(UNAUTHENTICATED)
         except Exception as exc:
             await self._tell(frame, event="error", data=_error_data(exc))
@@ -107,6 +117,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if self.watches.get(generation_id) is watch:
             del self.watches[generation_id]
 
+    def _unwatch_all(self) -> None:
+        for watch in self.watches.values():
+            watch.cancel()
+
     async def _follow(self, generation_id: UUID, after: int, frame: Frame) -> None:
         async with aclosing(engine.follow(generation_id, after)) as events:
             async for numbered in events:
@@ -120,7 +134,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         """One frame to the client, with the `request_id` of the frame that it answers."""
         if frame.get("request_id") is not None:
             told["request_id"] = frame["request_id"]
-        await self.send(orjson.dumps(told).decode())
+        with suppress(OSError):  # the client is gone, and word of that is on its way to us
+            await self.send(orjson.dumps(told).decode())
 
 
 def _authenticate(scope: dict[str, Any]) -> Holder:
@@ -137,12 +152,9 @@ def _authenticate(scope: dict[str, Any]) -> Holder:
 
 
 def _authorize(holder: Holder, scope: str) -> User:
-    """The key's row is read for each frame, so that revoking it acts at once here too."""
+    """The row is read for each frame, so that revoking acts at once here too."""
     user, key = holder
-    if key is not None:
-        key = ApiKey.objects.select_related("user").filter(pk=key.pk).first()
-        if key is None or not key.is_usable:
-            raise AuthenticationFailed
+    user, key = keys.holder(user.pk, key.pk if key else None)
     require_scope(scope, user, key)
     return user
 
@@ -175,9 +187,11 @@ def _generation_id(frame: Frame) -> UUID:
         raise ValidationError({"generation_id": "Must be a valid UUID."}, code="invalid") from exc
 
 
-def _parsed(data: str | bytes | None) -> Frame:
+def _parsed(data: str | bytes) -> Frame:
+    if settings.CHAT_MAX_BODY_BYTES and len(data) > settings.CHAT_MAX_BODY_BYTES:
+        raise RequestTooLarge
     try:
-        frame = orjson.loads(data or b"")
+        frame = orjson.loads(data)
     except orjson.JSONDecodeError as exc:
         raise ParseError(f"JSON parse error - {exc}") from exc
     if not isinstance(frame, dict):

@@ -1,10 +1,11 @@
-pytest_plugins = ["tests.live"]
 import pytest
 from django.contrib.auth.hashers import BCryptSHA256PasswordHasher
 from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from accounts.models import ApiKey, User
+
+pytest_plugins = ["tests.live"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,141 @@
+import pytest
+
+from chat.models import Generation
+from conversations.models import Message
+from tests.live import conversation_of, error_of, reply_of
+
+MODEL = "script:tokens-1"
+
+
+@pytest.fixture
+def first(alice_online) -> Message:
+    """The reply to the first message of a conversation."""
+    return reply_of(alice_online.ask("First", model_name=MODEL))
+
+
+def asked(standin) -> list[str]:
+    return [message["content"] for message in standin.requests[-1]["body"]["messages"]]
+
+
+def ask(online, message, conversation_id, **body) -> Message:
+    return reply_of(online.ask(message, conversation_id=str(conversation_id), model_name=MODEL, **body))
+
+
+def refusal(online, conversation_id, **body):
+    response = online.http.post("/api/chat/stream", json={"conversation_id": str(conversation_id), **body})
+    return response.status_code, error_of(response)["code"], error_of(response)["attr"]
+
+
+def test_a_message_follows_the_active_leaf(alice_online, first):
+    second = ask(alice_online, "Second", first.conversation_id)
+
+    assert second.parent == Message.objects.get(parent=first)
+    assert second.conversation.active_leaf == second
+
+
+def test_a_message_is_edited_by_a_branch_beside_it(alice_online, first, standin):
+    second = ask(alice_online, "Second", first.conversation_id)
+
+    edited = ask(alice_online, "Second, better", first.conversation_id, parent_id=str(first.pk))
+
+    assert set(first.children.all()) == {second.parent, edited.parent}
+    assert asked(standin) == ["First", "tok1 ", "Second, better"]
+    conversation = edited.conversation
+    assert (conversation.active_leaf, conversation.message_count) == (edited, 6)
+    assert [message.content for message in conversation.path()] == ["First", "tok1 ", "Second, better", "tok1 "]
+
+
+def test_the_first_message_is_edited_by_a_new_first_one(alice_online, first, standin):
+    edited = ask(alice_online, "First, better", first.conversation_id, parent_id=None)
+
+    assert edited.parent in edited.conversation.messages.filter(parent=None)
+    assert asked(standin) == ["First, better"]
+    assert edited.conversation.active_leaf == edited
+
+
+def test_a_reply_is_written_anew_beside_it(alice_online, first, standin):
+    again = ask(alice_online, None, first.conversation_id, parent_id=str(first.parent_id))
+
+    assert again.parent == first.parent
+    assert again != first
+    assert asked(standin) == ["First"]
+    assert (again.conversation.message_count, again.conversation.active_leaf) == (3, again)
+
+
+def test_writing_anew_tells_of_the_message_it_replies_to(alice_online, first):
+    events = alice_online.ask(
+        None, conversation_id=str(first.conversation_id), parent_id=str(first.parent_id), model_name=MODEL
+    )
+    assert events[0].data["user_message_id"] == str(first.parent_id)
+
+
+def test_the_conversation_goes_on_from_the_branch_that_was_last(alice_online, first, standin):
+    ask(alice_online, "Second", first.conversation_id)
+    ask(alice_online, "Other", first.conversation_id, parent_id=str(first.pk))
+
+    ask(alice_online, "Third", first.conversation_id)
+
+    assert asked(standin) == ["First", "tok1 ", "Other", "tok1 ", "Third"]
+
+
+def test_branches_are_switched_by_the_leaf(alice_online, first, standin):
+    second = ask(alice_online, "Second", first.conversation_id)
+    ask(alice_online, "Other", first.conversation_id, parent_id=str(first.pk))
+    path = f"/api/conversations/{first.conversation_id}"
+    assert alice_online.http.patch(path, json={"active_leaf_id": str(second.pk)}).status_code == 200
+
+    ask(alice_online, "Third", first.conversation_id)
+
+    assert asked(standin) == ["First", "tok1 ", "Second", "tok1 ", "Third"]
+
+
+def test_two_messages_of_the_user_in_a_row_are_refused(alice_online, first):
+    told = refusal(alice_online, first.conversation_id, message="Again", parent_id=str(first.parent_id))
+    assert told == (400, "invalid", "parent_id")
+
+
+def test_only_a_message_of_the_user_is_replied_to(alice_online, first):
+    told = refusal(alice_online, first.conversation_id, parent_id=str(first.pk))
+    assert told == (400, "required", "message")
+
+
+@pytest.mark.parametrize("body", [{}, {"parent_id": None}])
+def test_without_a_message_there_must_be_one_to_reply_to(alice_online, first, body):
+    assert refusal(alice_online, first.conversation_id, **body) == (400, "required", "message")
+
+
+def test_images_come_with_a_message(alice_online, first):
+    told = refusal(alice_online, first.conversation_id, parent_id=str(first.parent_id), images=["aGk="])
+    assert told == (400, "invalid", "images")
+
+
+def test_a_parent_needs_its_conversation(alice_online, first):
+    response = alice_online.http.post("/api/chat/stream", json={"message": "Hi", "parent_id": str(first.pk)})
+    assert response.status_code == 400
+    assert (error_of(response)["code"], error_of(response)["attr"]) == ("required", "conversation_id")
+
+
+def test_a_parent_of_another_conversation_does_not_exist(alice_online, first):
+    other = conversation_of(alice_online.ask("Other", model_name=MODEL))
+    assert refusal(alice_online, other.pk, message="Hi", parent_id=str(first.pk))[:2] == (404, "not_found")
+    unknown = "018f9d1e-0000-7000-8000-000000000000"
+    assert refusal(alice_online, other.pk, message="Hi", parent_id=unknown)[:2] == (404, "not_found")
+
+
+def test_someone_elses_conversation_does_not_exist(alice_online, bob_online, first):
+    assert refusal(bob_online, first.conversation_id, message="Hi")[:2] == (404, "not_found")
+    told = refusal(bob_online, first.conversation_id, message="Hi", parent_id=str(first.pk))
+    assert told[:2] == (404, "not_found")
+    assert Generation.objects.count() == 1
+
+
+def test_what_was_refused_has_changed_nothing(alice_online, first):
+    for body in ({"parent_id": str(first.pk)}, {"message": "Hi", "parent_id": str(first.parent_id)}):
+        refusal(alice_online, first.conversation_id, **body)
+    first.conversation.refresh_from_db()
+    assert (first.conversation.message_count, first.conversation.active_leaf) == (2, first)
+
+
+def test_a_null_parent_without_a_conversation_is_a_new_one(alice_online):
+    events = alice_online.ask("Hi", parent_id=None, model_name=MODEL)
+    assert events[0].name == "conversation_created"

@@ -1,0 +1,205 @@
+import time
+from functools import partial
+from threading import Barrier
+
+import pytest
+from django.db import connection, transaction
+from django.db.models import F
+
+from chat.models import Generation
+from chat.run import RESERVED_NUMBERS
+from conversations.models import Message
+from llm_models.standin import text_of
+from streams import threads
+from tests.live import (
+    UNENDING,
+    conversation_of,
+    exactly,
+    finished,
+    generation_of,
+    reply_of,
+    text_in,
+    wait_until,
+)
+
+SAID = "tok1 tok2 tok3 "
+
+
+def test_the_text_is_in_the_database_while_the_reply_streams(alice_online):
+    with alice_online.send(model_name=UNENDING) as reply:
+        reply.until_text(len(SAID))
+        told_at = time.monotonic()
+        wait_until(Message.objects.filter(content=SAID, status=Message.Status.STREAMING).exists, within=5)
+        assert time.monotonic() - told_at < 2.5  # one second, on a machine that has other work too
+
+
+def test_thinking_is_saved_with_it(alice_online):
+    with alice_online.send(model_name="script:think-9-tokens-9-hangat-3", think=True) as reply:
+        reply.until("token")
+        wait_until(lambda: Message.objects.filter(thinking="think1 think2 think3 ").exists(), within=5)
+
+
+def test_the_text_keeps_growing(alice_online):
+    with alice_online.send(model_name="script:tokens-5000-rate-300") as reply:
+        reply.until("message_created")
+        length = 0
+        for _ in range(3):
+            wait_until(partial(_is_longer, reply, length), within=5)
+            length = _saved_length(reply)
+
+
+def _is_longer(reply, length):
+    return _saved_length(reply) > length
+
+
+def _saved_length(reply):
+    return len(Message.objects.get(generation=reply.generation_id).content)
+
+
+def test_a_silent_reply_gives_signs_of_life(alice_online):
+    with alice_online.send(model_name=UNENDING) as reply:
+        first = generation_of(reply.generation_id).heartbeat_at
+        wait_until(lambda: generation_of(reply.generation_id).heartbeat_at > first, within=5)
+
+
+def test_the_first_token_is_noted_while_the_reply_streams(alice_online):
+    with alice_online.send(model_name=UNENDING) as reply:
+        reply.until("token")
+        noted = Generation.objects.filter(created_at__lte=F("started_at"), started_at__lte=F("first_token_at"))
+        wait_until(noted.exists, within=5)
+
+
+def test_a_burst_beyond_the_reserved_numbers_arrives_whole(alice_online):
+    model = "script:tokens-30000"
+    with alice_online.send(model_name=model) as reply:
+        events = reply.rest()
+
+    assert text_in(events) == text_of(model) == reply_of(events).content
+    assert exactly(events, model)
+    assert events[-1].id == 2 + 30_000 + 1 == generation_of(reply.generation_id).last_seq
+
+
+def test_no_number_is_given_out_that_is_not_reserved(alice_online):
+    with alice_online.send(model_name="script:tokens-25000") as reply:
+        for told in reply:
+            if told.id % 500 < 20 and told.name == "token":
+                assert told.id < generation_of(reply.generation_id).last_seq
+
+
+def test_a_finished_reply_is_numbered_by_what_was_told(alice_online):
+    with alice_online.send(model_name="script:tokens-3") as reply:
+        last = reply.rest()[-1].id
+    assert generation_of(reply.generation_id).last_seq == last < RESERVED_NUMBERS
+
+
+def test_another_writer_holds_nobody_up(alice_online):
+    """What cannot be saved just now is told all the same, and saved as soon as it can be."""
+    model = "script:tokens-1500-rate-500"
+    with alice_online.send(model_name=model) as reply:
+        reply.until_text(100)
+        with transaction.atomic():
+            # The only writer of SQLite, and on PostgreSQL in the way of this reply.
+            Generation.objects.select_for_update().get(pk=reply.generation_id)
+            locked_until = time.monotonic() + 2
+            before = len(text_in(reply.seen))
+            while time.monotonic() < locked_until:
+                reply.until("token")
+            assert len(text_in(reply.seen)) > before + 500 * 5
+        events = reply.rest()
+
+    assert exactly(events, model)
+    assert text_in(events) == text_of(model) == reply_of(events).content
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's lock covers the whole database.")
+def test_a_database_that_refuses_for_a_while_loses_nothing(alice_online, server):
+    server.may_log = ["cannot be saved"]
+    model = "script:tokens-1000-rate-700"
+    with patience_of_the_database_threads(milliseconds=20), alice_online.send(model_name=model) as reply:
+        reply.until_text(100)
+        with transaction.atomic():
+            while len(text_in(reply.seen)) < len(text_of(model)):
+                reply.until("token")
+            time.sleep(0.3)  # amid the attempts to save the end
+        events = reply.rest()
+
+    assert events[-1].name == "done"
+    assert exactly(events, model)
+    assert reply_of(events).content == text_of(model)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite's lock covers the whole database.")
+def test_a_burst_waits_for_a_database_that_refuses(alice_online, server):
+    server.may_log = ["cannot be saved"]
+    model = "script:tokens-25000-load-300"
+    with patience_of_the_database_threads(milliseconds=20), alice_online.send(model_name=model) as reply:
+        reply.until("message_created")
+        with transaction.atomic():
+            wait_until(lambda: _tokens_told(reply.generation_id) >= RESERVED_NUMBERS - 100)
+            time.sleep(1.2)  # longer than it takes to try again
+            assert _tokens_told(reply.generation_id) <= RESERVED_NUMBERS
+        events = reply.rest()
+
+    assert events[-1].name == "done"
+    assert exactly(events, model)
+
+
+def _tokens_told(generation_id) -> int:
+    from chat.engine import engine
+
+    return next(log.last_seq for run_id, log in engine.logs._logs.items() if str(run_id) == generation_id)
+
+
+class patience_of_the_database_threads:  # noqa: N801 - reads as a verb
+    """How long they wait for SQLite's lock."""
+
+    def __init__(self, milliseconds: int) -> None:
+        self.milliseconds = milliseconds
+
+    def __enter__(self) -> None:
+        self._set(self.milliseconds)
+
+    def __exit__(self, *exc: object) -> None:
+        self._set(20_000)
+
+    @staticmethod
+    def _set(milliseconds: int) -> None:
+        barrier = Barrier(threads._executor._max_workers + 1)
+
+        def set_here() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(f"PRAGMA busy_timeout = {milliseconds}")
+            barrier.wait(20)
+
+        waiting = [threads._executor.submit(set_here) for _ in range(barrier.parties - 1)]
+        for done in [*waiting, threads._saving.submit(set_here)]:
+            done.result(20)
+
+
+def test_many_replies_are_saved_side_by_side(alice_online):
+    models = [f"script:tokens-200-rate-200-as-{number}" for number in range(12)]
+    started = []
+    for model in models:
+        with alice_online.send(model, model_name=model) as reply:
+            started.append((reply.generation_id, model))
+
+    for generation_id, model in started:
+        generation = finished(generation_id)
+        assert (generation.status, generation.message.content) == ("completed", text_of(model))
+
+
+def test_what_someone_else_has_ended_is_not_overwritten(alice_online, standin):
+    """Another host's reaper that saw no heartbeat, say."""
+    with alice_online.send(model_name=UNENDING) as reply:
+        reply.until_text(len(SAID))
+        generation = generation_of(reply.generation_id)
+        generation.finish(
+            Generation.Status.INTERRUPTED, error_code="interrupted", error_detail="Gone.", error_is_retryable=True
+        )
+        generation.message.settle(Message.Status.INTERRUPTED, content="what was known there")
+        events = reply.rest()
+
+    assert (events[-1].name, events[-1].data["code"]) == ("error", "interrupted")
+    assert reply_of(events).content == "what was known there"
+    assert conversation_of(events).message_count == 2
+    wait_until(lambda: standin.stats["client_closed_early"] == 1)

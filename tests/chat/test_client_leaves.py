@@ -1,0 +1,64 @@
+import json
+import socket
+
+import pytest
+
+from chat.models import Generation
+from conversations.models import Message
+from llm_models.standin import text_of
+from tests.live import UNENDING, finished, generation_of, text_in
+
+
+@pytest.mark.parametrize(
+    ("model", "read"),
+    [("script:tokens-30-load-150", 0), ("script:tokens-60-rate-400", 10), ("script:tokens-60-rate-400", 100)],
+    ids=["before the first token", "amid the reply", "near its end"],
+)
+def test_the_reply_is_completed_and_saved_all_the_same(alice_online, standin, model, read):
+    with alice_online.send(model_name=model) as reply:
+        if read:
+            reply.until_text(read)
+
+    generation = finished(reply.generation_id)
+    assert generation.status == "completed"
+    assert generation.message.content == text_of(model)
+    assert standin.stats["client_closed_early"] == 0
+    assert text_in(alice_online.replay(reply.generation_id)) == text_of(model)
+
+
+def test_leaving_without_a_word_ends_only_the_watching(alice_online, server):
+    with alice_online.send(model_name=UNENDING) as reply:
+        reply.until("token")
+    server.is_idle()
+    assert generation_of(reply.generation_id).status == "running"
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_leaving_before_the_answer_begins_leaves_all_or_nothing(alice_online, server, attempt):
+    """A line cut while the message is being stored, or just before."""
+    body = json.dumps({"message": "Hi", "model_name": "script:tokens-5"}).encode()
+    head = (
+        f"POST /api/chat/stream HTTP/1.1\r\nHost: {server.address}\r\nAuthorization: Bearer {alice_online.secret}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    host, port = server.address.split(":")
+    with socket.create_connection((host, int(port))) as line:
+        line.sendall(head + body)
+    server.is_idle()
+
+    assert Message.objects.count() == 2 * Generation.objects.count() <= 2
+    for generation in Generation.objects.all():
+        assert finished(generation.pk).status == "completed"
+        assert finished(generation.pk).message.content == text_of("script:tokens-5")
+
+
+def test_leaving_amid_the_request_leaves_nothing(alice_online, server):
+    head = (
+        f"POST /api/chat/stream HTTP/1.1\r\nHost: {server.address}\r\nAuthorization: Bearer {alice_online.secret}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    ).encode()
+    host, port = server.address.split(":")
+    with socket.create_connection((host, int(port))) as line:
+        line.sendall(head + b'{"message": "Hi"')
+    server.is_idle()
+    assert not Generation.objects.exists()

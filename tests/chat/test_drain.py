@@ -1,0 +1,64 @@
+import asyncio
+
+from chat.engine import engine
+from llm_models.standin import text_of
+from tests.live import UNENDING, conversation_of, error_of, finished, reply_of, text_in, wait_until
+
+
+def begin_drain(server, seconds):
+    drained = asyncio.run_coroutine_threadsafe(engine.drain(seconds), server.loop)
+    wait_until(lambda: engine.is_draining)
+    return drained
+
+
+def test_running_replies_may_finish(alice_online, server):
+    model = "script:tokens-100-rate-300"
+    with alice_online.send(model_name=model) as reply:
+        reply.until("token")
+        drained = begin_drain(server, seconds=20)
+        events = reply.rest()
+
+    drained.result(5)
+    assert text_in(events) == text_of(model)
+    assert events[-1].name == "done"
+
+
+def test_those_that_do_not_are_saved_as_interrupted(alice_online, server, standin):
+    with alice_online.send(model_name=UNENDING) as reply:
+        reply.until_text(len("tok1 tok2 tok3 "))
+        begin_drain(server, seconds=0.05).result(10)
+        events = reply.rest()
+
+    assert (events[-1].name, events[-1].data["code"], events[-1].data["retryable"]) == ("error", "interrupted", True)
+    assert (reply_of(events).content, reply_of(events).status) == ("tok1 tok2 tok3 ", "interrupted")
+    assert finished(reply.generation_id).error_code == "interrupted"
+    wait_until(lambda: standin.stats["client_closed_early"] == 1)
+
+
+def test_a_reply_that_had_said_nothing_has_failed(alice_online, server):
+    with alice_online.send(model_name="script:load-60000") as reply:
+        reply.until("message_created")
+        begin_drain(server, seconds=0).result(10)
+        events = reply.rest()
+    assert (events[-1].data["code"], reply_of(events).status) == ("interrupted", "failed")
+
+
+def test_no_more_are_taken(alice_online, server):
+    first = alice_online.ask(model_name="script:tokens-1")
+    begin_drain(server, seconds=0).result(10)
+
+    response = alice_online.http.post("/api/chat/stream", json={"message": "Hi", "model_name": "script:tokens-1"})
+    assert (response.status_code, error_of(response)["code"]) == (503, "server_busy")
+    assert int(response.headers["Retry-After"]) > 0
+    with alice_online.socket() as socket:
+        frame = socket.ask(action="send", message="Hi", model_name="script:tokens-1", request_id="r")
+        assert (frame["event"], frame["data"]["code"], frame["data"]["retryable"]) == ("error", "server_busy", True)
+    assert conversation_of(first).message_count == 2
+
+
+def test_what_has_been_said_can_still_be_read(alice_online, server):
+    with alice_online.send(model_name="script:tokens-3") as reply:
+        reply.rest()
+    begin_drain(server, seconds=0).result(10)
+
+    assert text_in(alice_online.replay(reply.generation_id)) == text_of("script:tokens-3")

@@ -1,0 +1,121 @@
+import pytest
+
+from tests.live import UNENDING, error_of, reply_of
+
+FIELDS = {
+    "id",
+    "conversation_id",
+    "message_id",
+    "user_message_id",
+    "model_name",
+    "status",
+    "error_code",
+    "created_at",
+    "started_at",
+    "first_token_at",
+    "finished_at",
+    "context",
+    "usage",
+    "events_url",
+}
+LIST = "/api/chat/generations"
+
+
+@pytest.fixture
+def generations(alice_online) -> list[str]:
+    """A completed one, a failed one, and one that was stopped."""
+    ids = []
+    for model in ("script:tokens-3", "script:status-500"):
+        with alice_online.send(model_name=model) as reply:
+            reply.rest()
+        ids.append(reply.generation_id)
+    with alice_online.send(model_name=UNENDING) as reply:
+        reply.until("token")
+        alice_online.stop(reply.generation_id)
+        reply.rest()
+    return [*ids, reply.generation_id]
+
+
+def test_one_is_told_with_its_account(alice_online):
+    with alice_online.send("Hello", model_name="script:tokens-3") as reply:
+        events = reply.rest()
+
+    told = alice_online.http.get(f"{LIST}/{reply.generation_id}").json()
+
+    message = reply_of(events)
+    assert set(told) == FIELDS
+    assert told["id"] == reply.generation_id
+    assert told["conversation_id"] == str(message.conversation_id)
+    assert (told["message_id"], told["user_message_id"]) == (str(message.pk), str(message.parent_id))
+    assert (told["model_name"], told["status"], told["error_code"]) == ("script:tokens-3", "completed", None)
+    assert told["usage"] == events[-1].data["usage"]
+    assert told["context"] == next(e for e in events if e.name == "message_created").data["context"]
+    assert {"kept_messages", "dropped_messages", "estimated_tokens", "window_tokens", "reserved_tokens"} <= set(
+        told["context"]
+    )
+    times = [told[name] for name in ("created_at", "started_at", "first_token_at", "finished_at")]
+    assert times == sorted(times)
+    assert all(time.endswith("Z") for time in times)
+    assert alice_online.http.get(told["events_url"]).status_code == 200
+
+
+def test_one_that_runs_has_no_end_yet(alice_online):
+    with alice_online.send(model_name=UNENDING) as reply:
+        told = alice_online.http.get(f"{LIST}/{reply.generation_id}").json()
+    assert (told["status"], told["finished_at"], told["error_code"]) == ("running", None, None)
+
+
+def test_the_newest_come_first(alice_online, generations):
+    listed = alice_online.http.get(LIST).json()
+
+    assert set(listed) == {"count", "page", "page_size", "total_pages", "next", "previous", "results"}
+    assert [told["id"] for told in listed["results"]] == generations[::-1]
+    assert {told["status"] for told in listed["results"]} == {"completed", "failed", "stopped"}
+    assert all(set(told) == FIELDS for told in listed["results"])
+
+
+@pytest.mark.parametrize(("status", "number"), [("completed", 0), ("failed", 1), ("stopped", 2)])
+def test_they_are_found_by_their_status(alice_online, generations, status, number):
+    listed = alice_online.http.get(LIST, params={"status": status}).json()
+    assert [told["id"] for told in listed["results"]] == [generations[number]]
+
+
+def test_running_ones_are_found(alice_online, generations):
+    with alice_online.send(model_name=UNENDING) as reply:
+        listed = alice_online.http.get(LIST, params={"status": "running"}).json()
+        assert [told["id"] for told in listed["results"]] == [reply.generation_id]
+
+
+def test_a_status_that_is_none_is_refused(alice_online):
+    response = alice_online.http.get(LIST, params={"status": "dancing"})
+    assert (response.status_code, error_of(response)["attr"]) == (400, "status")
+
+
+def test_pages(alice_online, generations):
+    listed = alice_online.http.get(LIST, params={"page_size": 2, "page": 2}).json()
+    assert [told["id"] for told in listed["results"]] == generations[:1]
+
+
+def test_someone_elses_do_not_exist(bob_online, generations):
+    assert bob_online.http.get(LIST).json()["count"] == 0
+    for generation_id in (generations[0], "018f9d1e-0000-7000-8000-000000000000", "nonsense"):
+        for method, path in (("GET", ""), ("POST", "/stop"), ("GET", "/events")):
+            response = bob_online.http.request(method, f"{LIST}/{generation_id}{path}")
+            assert (response.status_code, error_of(response)["code"]) == (404, "not_found")
+
+
+def test_they_cannot_be_made_or_changed(alice_online, generations):
+    assert alice_online.http.post(LIST, json={}).status_code == 405
+    for method in ("PUT", "PATCH", "DELETE"):
+        assert alice_online.http.request(method, f"{LIST}/{generations[0]}", json={}).status_code == 405
+
+
+def test_a_list_costs_the_same_however_long_it_is(as_alice, alice, django_assert_max_num_queries):
+    from conversations.models import Conversation
+    from tests.chat.test_reaper import left_by
+
+    for _ in range(12):
+        left_by("elsewhere:1:1", alice, content="x")
+    assert Conversation.objects.count() == 12
+    with django_assert_max_num_queries(5):
+        assert len(as_alice.get(LIST).json()["results"]) == 12

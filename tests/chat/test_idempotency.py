@@ -1,0 +1,131 @@
+import pytest
+
+from chat.models import Generation
+from conversations.models import Conversation, Message
+from llm_models.standin import text_of
+from tests.live import UNENDING, conversation_of, error_of, names, reply_of, text_in, together
+
+KEY = {"Idempotency-Key": "b6f1"}
+
+
+def test_the_same_key_attaches_to_the_reply_it_asked_for(alice_online, standin):
+    model = "script:tokens-100-rate-300"
+    with alice_online.send("Hi", model_name=model, headers=KEY) as first:
+        first.until_text(30)
+    with alice_online.send("Hi", model_name=model, headers=KEY) as second:
+        assert second.generation_id == first.generation_id
+        events = second.rest()
+
+    assert text_in(events) == text_of(model)
+    assert names(events)[0] == "conversation_created"
+    assert Message.objects.count() == 2
+    assert standin.stats["chats_started"] == 1
+
+
+def test_after_the_end_it_is_told_again(alice_online):
+    with alice_online.send("Hi", model_name="script:tokens-3", headers=KEY) as first:
+        events = first.rest()
+    with alice_online.send("Hi", model_name="script:tokens-3", headers=KEY) as second:
+        again = second.rest()
+
+    assert (text_in(again), again[-1]) == (text_in(events), events[-1])
+
+
+def test_when_the_log_is_forgotten_it_is_told_from_the_database(alice_online, settings):
+    settings.CHAT_LOG_SECONDS = 0
+    with alice_online.send("Hi", model_name="script:tokens-3", headers=KEY) as first:
+        first.rest()
+    with alice_online.send("Hi", model_name="script:tokens-3", headers=KEY) as second:
+        again = second.rest()
+
+    assert names(again)[-2:] == ["snapshot", "done"] or names(again)[-2:] == ["token", "done"]
+    assert text_in(again) == text_of("script:tokens-3")
+
+
+def test_a_failed_reply_is_not_asked_for_anew(alice_online, standin):
+    for _ in range(2):
+        with alice_online.send("Hi", model_name="script:status-500", headers=KEY) as reply:
+            assert reply.rest()[-1].data["code"] == "ollama_error"
+    assert standin.stats["chats_started"] == 1
+
+
+def test_another_body_with_the_same_key_is_a_conflict(alice_online):
+    with alice_online.send("Hi", model_name=UNENDING, headers=KEY) as first:
+        first.next()
+        for other in ({"message": "Ho"}, {"message": "Hi", "think": False}, {"message": "Hi", "model_name": "x"}):
+            response = alice_online.http.post("/api/chat/stream", json={"model_name": UNENDING, **other}, headers=KEY)
+            assert (response.status_code, error_of(response)["code"]) == (409, "idempotency_conflict")
+    assert Generation.objects.count() == 1
+
+
+def test_the_order_of_the_fields_does_not_matter(alice_online):
+    bodies = [
+        '{"message": "Hi", "model_name": "script:tokens-1"}',
+        '{"model_name":"script:tokens-1","message":"H\\u0069"}',
+    ]
+    for body in bodies:
+        headers = {**KEY, "Content-Type": "application/json"}
+        assert alice_online.http.post("/api/chat/stream", content=body, headers=headers).status_code == 200
+    assert Generation.objects.count() == 1
+
+
+def test_a_key_is_its_users(alice_online, bob_online):
+    with alice_online.send("Hi", model_name="script:tokens-1", headers=KEY) as alices:
+        with bob_online.send("Hi", model_name="script:tokens-1", headers=KEY) as bobs:
+            assert alices.generation_id != bobs.generation_id
+            assert bobs.rest()[-1].name == "done"
+        alices.rest()
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_of_two_at_once_both_get_the_one_reply(alice_online, standin, attempt):
+    def ask():
+        with alice_online.send("Hi", model_name="script:tokens-20-rate-200", headers=KEY) as reply:
+            return reply.status, reply.generation_id, text_in(reply.rest())
+
+    answers = together(*[ask] * 4)
+
+    assert len(set(answers)) == 1
+    assert answers[0][0] == 200
+    assert Conversation.objects.count() == 1
+    assert standin.stats["chats_started"] == 1
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_of_two_at_once_in_one_conversation_both_get_the_one_reply(alice_online, attempt):
+    conversation_id = str(conversation_of(alice_online.ask(model_name="script:tokens-1")).pk)
+
+    def ask():
+        body = {"model_name": "script:tokens-20-rate-200", "conversation_id": conversation_id}
+        with alice_online.send("Hi", headers=KEY, **body) as reply:
+            return reply.status, text_in(reply.rest()) if reply.status == 200 else reply.error()
+
+    answers = together(*[ask] * 4)
+
+    assert answers == [(200, text_of("script:tokens-20"))] * 4
+    assert Message.objects.count() == 4
+
+
+def test_an_empty_key_is_none(alice_online):
+    for _ in range(2):
+        with alice_online.send("Hi", model_name="script:tokens-1", headers={"Idempotency-Key": ""}) as reply:
+            reply.rest()
+    assert Generation.objects.count() == 2
+
+
+def test_a_key_has_a_length(alice_online):
+    with alice_online.send("Hi", model_name="script:tokens-1", headers={"Idempotency-Key": "k" * 200}) as reply:
+        reply.rest()
+    response = alice_online.http.post(
+        "/api/chat/stream", json={"message": "Hi"}, headers={"Idempotency-Key": "k" * 201}
+    )
+
+    assert response.status_code == 400
+    assert (error_of(response)["code"], error_of(response)["attr"]) == ("max_length", "Idempotency-Key")
+
+
+def test_a_refused_request_leaves_its_key_unused(alice_online):
+    response = alice_online.http.post("/api/chat/stream", json={"message": ""}, headers=KEY)
+    assert response.status_code == 400
+    with alice_online.send("Hi", model_name="script:tokens-1", headers=KEY) as reply:
+        assert reply_of(reply.rest()).status == "complete"

@@ -1,0 +1,168 @@
+"""Clients as they are, on real connections: gone without a word, or too slow for what they asked for."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import orjson
+import pytest
+
+from llm_models.standin import text_of
+from tests.processes import EventParser, ServerProcess, Watch, connected, eventually, generation, get, messages, until
+
+pytest_plugins = ["tests.process_fixtures"]
+
+SLOW_TO_BEGIN = "script:tokens-20-rate-40-load-1500"
+FOUR_SECONDS = "script:tokens-160-rate-40"
+
+MEGABYTE = 1_000_000
+LARGE = "script:tokens-2000000-rate-0-chunk-100"  # 21 MB in 20,000 pieces
+READERS = 8
+
+every_server = pytest.mark.parametrize("kind", ["serve", "uvicorn"])
+
+
+@every_server
+@pytest.mark.parametrize(("model", "seen"), [(SLOW_TO_BEGIN, b"message_created"), (FOUR_SECONDS, b"event: token")])
+async def test_a_reply_is_completed_though_its_reader_is_cut_off(home, start_server, standin, kind, model, seen):
+    server = start_server(home, kind)
+    async with server.client() as client:
+        connection = ask_by_hand(server, model)
+        received = await until_received(connection, seen)
+        reset(connection)
+        key = received.split(b"x-generation-id: " if kind == "uvicorn" else b"X-Generation-Id: ")[1][:36].decode()
+        ended = await eventually(
+            lambda: generation(client, key), lambda seen: seen["status"] not in ("queued", "running")
+        )
+        assert ended["status"] == "completed"
+        _, reply = await messages(client, ended["conversation_id"])
+        assert (reply["status"], reply["content"]) == ("complete", text_of(model))
+    assert standin.stats["client_closed_early"] == 0
+
+
+@every_server
+async def test_who_hangs_up_at_once_leaves_a_whole_reply_or_nothing(home, start_server, kind):
+    server = start_server(home, kind)
+    async with server.client() as client:
+        for _ in range(20):
+            reset(ask_by_hand(server, "script:tokens-20-rate-40"))
+        assert (await Watch.ask(client, "script:tokens-5-rate-0").ended()).last.name == "done"
+
+        async def seen() -> list[dict]:
+            return list((await get(client, "/api/chat/generations?page_size=100"))["results"])
+
+        ended = await eventually(seen, lambda seen: all(each["status"] != "running" for each in seen))
+        assert {each["status"] for each in ended} == {"completed"}
+
+
+@every_server
+async def test_readers_who_stop_reading_cost_no_memory_and_miss_nothing(home, start_server, kind):
+    server = start_server(home, kind)
+    whole = text_of(LARGE)
+    async with server.client() as client, AsyncExitStack() as stack:
+        before = server.rss
+        await Watch.ask(client, LARGE).ended()
+        usual = server.rss - before
+
+        before = server.rss
+        watch = Watch.ask(client, LARGE)
+        await until(lambda: watch.text)
+        key = watch.generation_id
+        sse = [await stack.enter_async_context(slow_sse(client, key)) for _ in range(READERS)]
+        sockets = [await stack.enter_async_context(slow_websocket(server, key)) for _ in range(READERS)]
+        readers = [*sse, *sockets]
+        await watch.ended()  # one who reads is not held up by those who do not
+        assert watch.text == whole
+        assert (server.rss - before - usual) / len(whole) < READERS / 2  # without care: some 20 copies of it
+        for reader in readers:
+            await reader.read_on(6 * MEGABYTE)
+        assert (server.rss - before - usual) / len(whole) < READERS / 2
+        quick = await asyncio.wait_for(Watch.ask(client, "script:tokens-5-rate-0").ended(), 10)
+        assert quick.last.name == "done"
+
+        for reader in readers:
+            await reader.read_on(None)
+            assert reader.last == "done"
+            assert reader.text == whole
+
+
+# --- Clients ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class SlowReader:
+    """Takes from the connection only what it is told to."""
+
+    frames: AsyncIterator[tuple[str, dict]]
+    texts: list[str] = field(default_factory=list)
+    last: str = ""
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    async def read_on(self, characters: int | None) -> None:
+        """About so many more, or to the end."""
+        async for name, data in self.frames:
+            self.last = name
+            if name == "token":
+                self.texts.append(data["content"])
+                if characters is not None:
+                    characters -= len(data["content"])
+                    if characters <= 0:
+                        return
+            elif name in ("done", "error"):
+                return
+
+
+@asynccontextmanager
+async def slow_sse(client, key):
+    async with client.stream("GET", f"/api/chat/generations/{key}/events") as response:
+
+        async def events():
+            parser = EventParser()
+            async for data in response.aiter_raw():
+                for told in parser.feed(data):
+                    yield told.name, told.data
+
+        yield SlowReader(events())
+
+
+@asynccontextmanager
+async def slow_websocket(server, key):
+    async with connected(server) as websocket:
+        await websocket.send(orjson.dumps({"action": "attach", "generation_id": key}).decode())
+
+        async def frames():
+            async for received in websocket:
+                frame = orjson.loads(received)
+                yield frame["event"], frame["data"]
+
+        yield SlowReader(frames())
+
+
+def ask_by_hand(server: ServerProcess, model: str) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    body = orjson.dumps({"message": "Hello", "model_name": model})
+    connection.sendall(
+        b"POST /api/chat/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Authorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s" % (server.home.key.encode(), len(body), body)
+    )
+    return connection
+
+
+async def until_received(connection: socket.socket, what: bytes) -> bytes:
+    connection.setblocking(False)
+    received = b""
+    while what not in received:
+        received += await asyncio.wait_for(asyncio.get_running_loop().sock_recv(connection, 65536), 60)
+    return received
+
+
+def reset(connection: socket.socket) -> None:
+    """Not a farewell but a slammed door: RST."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()

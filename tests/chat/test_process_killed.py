@@ -1,0 +1,101 @@
+"""A server process that is killed, or that another writer keeps from the database, loses nothing."""
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from llm_models.standin import text_of
+from tests.processes import POSTGRES_URL, Home, Watch, generation, messages, until
+
+pytest_plugins = ["tests.process_fixtures"]
+
+RATE = 40
+LONG = f"script:tokens-4000-rate-{RATE}"
+SHORT = "script:tokens-5-rate-0"
+
+
+async def test_a_killed_server_leaves_every_reply_with_its_text(home, start_server):
+    server = start_server(home)
+    async with server.client() as client:
+        watches = [Watch.ask(client, LONG, f"Question {number}") for number in range(20)]
+        await until(lambda: all(len(watch.text.split()) > 1.5 * RATE for watch in watches))
+        server.kill()
+        for watch in watches:
+            await watch.broken()
+
+    server = start_server(home)
+    async with server.client() as client:
+        # The very first thing that happens: nobody has to wait until the dead replies are cleared away.
+        again = [
+            Watch.ask(client, SHORT, "And now?", conversation_id=watch.created["conversation_id"]) for watch in watches
+        ]
+        for anew in again:
+            await anew.ended()
+            assert (anew.status, anew.last.name) == (200, "done"), anew.body
+        for number, watch in enumerate(watches):
+            question, reply, *_ = await messages(client, watch.created["conversation_id"])
+            assert question["content"] == f"Question {number}"
+            assert reply["status"] == (await generation(client, watch.generation_id))["status"] == "interrupted"
+            assert text_of(LONG).startswith(reply["content"])
+            # Checkpoints are 0.9 s apart; the rest is for a machine that has much to do.
+            assert len(reply["content"].split()) > len(watch.text.split()) - 2.5 * RATE
+
+
+async def test_readers_of_a_killed_server_come_back_to_the_text_and_its_end(home, start_server):
+    server = start_server(home)
+    async with server.client() as client:
+        watches = [Watch.ask(client, LONG) for _ in range(5)]
+        await until(lambda: all(len(watch.text.split()) > 1.5 * RATE for watch in watches))
+        server.kill()
+        for watch in watches:
+            await watch.broken()
+
+    server = start_server(home)
+    async with server.client() as client:
+        for watch in watches:
+            rest = await Watch.resume(client, watch.generation_id, after=watch.last.seq).ended()
+            assert rest.names == ["snapshot", "error"]
+            assert watch.last.seq < rest.events[0].seq < rest.last.seq
+            assert rest.events[0].data["status"] == "interrupted"
+            assert text_of(LONG).startswith(rest.events[0].data["content"])
+            assert (rest.last.data["code"], rest.last.data["retryable"]) == ("interrupted", True)
+            assert (await Watch.resume(client, watch.generation_id, after=rest.last.seq).ended()).status == 204
+
+
+@pytest.mark.skipif(bool(POSTGRES_URL), reason="PostgreSQL has many writers")
+async def test_a_database_locked_by_another_writer_delays_replies_but_loses_nothing(home, start_server):
+    model = "script:tokens-120-rate-30"
+    server = start_server(home)
+    async with server.client() as client:
+        before = [Watch.ask(client, model) for _ in range(3)]
+        await until(lambda: all(watch.text for watch in before))
+
+        async with _writer_at_work(home):
+            during = [Watch.ask(client, model) for _ in range(3)]
+            ends_during = Watch.ask(client, SHORT)
+            await asyncio.sleep(3)
+            assert not any(watch.events for watch in (*during, ends_during)), "what they said is not committed yet"
+            assert all(len(watch.text.split()) > 30 for watch in before), "these go on without the database"
+
+        for watch in (*before, *during):
+            await watch.ended()
+            assert watch.last.name == "done"
+            _, reply = await messages(client, watch.created["conversation_id"])
+            assert watch.text == reply["content"] == text_of(model)
+            assert reply["status"] == "complete"
+        assert (await ends_during.ended()).text == text_of(SHORT)
+
+
+class _writer_at_work:  # noqa: N801 - reads as a function
+    """Holds SQLite's one write lock."""
+
+    def __init__(self, home: Home) -> None:
+        self.connection = sqlite3.connect(home.sqlite_file, isolation_level=None)
+
+    async def __aenter__(self) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.connection.execute("ROLLBACK")
+        self.connection.close()

@@ -1,0 +1,80 @@
+"""Two server processes on one database: neither takes the other's replies for lost, and both can be asked."""
+
+import time
+
+import pytest
+
+from llm_models.standin import text_of
+from tests.processes import Watch, eventually, generation, messages, until
+
+pytest_plugins = ["tests.process_fixtures"]
+
+FIVE_SECONDS = "script:tokens-200-rate-40"
+LONG = "script:tokens-4000-rate-40"
+
+
+@pytest.fixture
+def pair(home, start_server):
+    return start_server(home), start_server(home)
+
+
+async def test_a_second_server_leaves_the_replies_of_the_first_alone(home, start_server):
+    first = start_server(home)
+    async with first.client() as client:
+        watches = [Watch.ask(client, FIVE_SECONDS) for _ in range(5)]
+        await until(lambda: all(watch.text for watch in watches))
+        second = start_server(home, "uvicorn")
+        home.manage("reap_generations")
+        for watch in watches:
+            await watch.ended()
+            assert (watch.last.name, watch.text) == ("done", text_of(FIVE_SECONDS))
+    async with second.client() as client:
+        for watch in watches:
+            assert (await generation(client, watch.generation_id))["status"] == "completed"
+
+
+async def test_what_one_server_writes_can_be_watched_at_the_other(pair):
+    first, second = pair
+    async with first.client() as here, second.client() as there:
+        original = Watch.ask(here, FIVE_SECONDS)
+        await until(lambda: original.text)
+        elsewhere = Watch.resume(there, original.generation_id)
+        halfway = Watch.resume(there, original.generation_id, after=original.last.seq)
+        await original.ended()
+        for watch in (elsewhere, halfway):
+            await watch.ended()
+            assert watch.names == ["snapshot", "done"]
+            assert watch.events[0].data["content"] == text_of(FIVE_SECONDS)
+            assert watch.last == original.last
+            assert (await Watch.resume(there, original.generation_id, after=watch.last.seq).ended()).status == 204
+
+
+async def test_a_reply_can_be_stopped_at_the_other_server(pair, standin):
+    first, second = pair
+    async with first.client() as here, second.client() as there:
+        watch = Watch.ask(here, LONG)
+        await until(lambda: watch.text)
+        began = time.monotonic()
+        stopped = await there.post(f"/api/chat/generations/{watch.generation_id}/stop")
+        assert stopped.status_code == 202
+        await watch.ended()
+        assert time.monotonic() - began < 5  # the first looks once a second, on a machine that may be busy
+        assert (watch.last.name, watch.last.data["status"]) == ("done", "stopped")
+        await until(lambda: standin.stats["client_closed_early"] == 1)
+        _, reply = await messages(there, watch.created["conversation_id"])
+        assert (reply["status"], reply["content"]) == ("stopped", watch.text)
+
+
+async def test_only_the_dead_servers_replies_are_interrupted(pair):
+    first, second = pair
+    async with first.client() as client, second.client() as survivor:
+        lost, kept = Watch.ask(client, LONG), Watch.ask(survivor, FIVE_SECONDS)
+        await until(lambda: len(lost.text.split()) > 100 and kept.text)
+        first.kill()
+        await lost.broken()
+        ended = await eventually(
+            lambda: generation(survivor, lost.generation_id), lambda seen: seen["status"] != "running"
+        )
+        assert (ended["status"], ended["error_code"]) == ("interrupted", "interrupted")
+        await kept.ended()
+        assert (kept.last.name, kept.text) == ("done", text_of(FIVE_SECONDS))

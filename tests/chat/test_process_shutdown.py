@@ -1,0 +1,150 @@
+"""SIGTERM: running replies may finish, those that do not keep their text, and the process ends."""
+
+import signal
+
+import httpx
+import orjson
+import pytest
+
+from llm_models.standin import text_of
+from tests.processes import PATIENCE_SECONDS, ServerProcess, Watch, connected, eventually, generation, messages, until
+
+pytest_plugins = ["tests.process_fixtures"]
+
+THREE_SECONDS = "script:tokens-90-rate-30"
+VERY_LONG = "script:tokens-9000-rate-30"
+
+# uvicorn, once it has shut down in good order, raises the signal anew for its parent to see.
+GOOD_ENDS = {"serve": {0}, "daphne": {0}, "uvicorn": {0, -signal.SIGTERM}}
+
+every_server = pytest.mark.parametrize("kind", ["serve", "daphne", "uvicorn"])
+
+
+@every_server
+async def test_replies_may_finish_and_their_readers_get_all_of_them(home, start_server, kind):
+    server = start_server(home, kind, CHAT_DRAIN_SECONDS=30)
+    async with server.client() as client:
+        watches = [Watch.ask(client, THREE_SECONDS) for _ in range(5)]
+        await until(lambda: all(watch.text for watch in watches))
+        server.signal(signal.SIGTERM)
+        await until_closed(server)
+        assert not server.has_ended
+        for watch in watches:
+            await watch.ended()
+            assert (watch.text, watch.last.name) == (text_of(THREE_SECONDS), "done")
+    assert await server.wait_for_end(within=20) in GOOD_ENDS[kind]
+
+
+@every_server
+async def test_what_does_not_finish_in_time_is_interrupted_with_its_text(home, start_server, kind):
+    server = start_server(home, kind, CHAT_DRAIN_SECONDS=1)
+    async with server.client() as client:
+        watches = [Watch.ask(client, VERY_LONG) for _ in range(5)]
+        await until(lambda: all(watch.text for watch in watches))
+        server.signal(signal.SIGTERM)
+        for watch in watches:
+            await watch.ended()
+            assert watch.last.name == "error"
+            assert (watch.last.data["code"], watch.last.data["retryable"]) == ("interrupted", True)
+    assert await server.wait_for_end(within=20) in GOOD_ENDS[kind]
+
+    server = start_server(home, kind)
+    async with server.client() as client:
+        for watch in watches:
+            _, reply = await messages(client, watch.created["conversation_id"])
+            assert (reply["status"], reply["content"]) == ("interrupted", watch.text)
+            assert (await Watch.resume(client, watch.generation_id, after=watch.last.seq).ended()).status == 204
+
+
+@every_server
+async def test_a_second_signal_ends_the_process_at_once(home, start_server, kind):
+    server = start_server(home, kind, CHAT_DRAIN_SECONDS=600)
+    async with server.client() as client:
+        watch = Watch.ask(client, VERY_LONG)
+        await until(lambda: len(watch.text.split()) > 60)  # two seconds: some of it is saved
+        server.signal(signal.SIGTERM)
+        await until_closed(server)
+        server.signal(signal.SIGTERM)
+        assert await server.wait_for_end(within=20) in GOOD_ENDS[kind]
+        await watch.broken()
+
+    server = start_server(home, kind)
+    async with server.client() as client:
+        ended = await eventually(
+            lambda: generation(client, watch.generation_id), lambda seen: seen["status"] not in ("queued", "running")
+        )
+        assert ended["status"] == "interrupted"
+
+
+async def test_who_is_still_connected_is_told_to_come_back_later(home, start_server):
+    server = start_server(home, CHAT_DRAIN_SECONDS=30)
+    async with server.client() as client, connected(server) as websocket:
+        watch = Watch.ask(client, THREE_SECONDS)
+        await until(lambda: watch.text)
+        assert (await client.get("/api/conversations")).status_code == 200  # leaves a connection open for the next
+        server.signal(signal.SIGTERM)
+        await until_closed(server)
+
+        refused = await client.post("/api/chat/stream", json={"message": "Hello", "model_name": THREE_SECONDS})
+        assert (refused.status_code, refused.json()["errors"][0]["code"]) == (503, "server_busy")
+        assert refused.headers["Retry-After"]
+        await websocket.send(orjson.dumps({"action": "send", "message": "Hello", "request_id": "1"}).decode())
+        frame = orjson.loads(await websocket.recv())
+        assert (frame["event"], frame["data"]["code"], frame["data"]["retryable"]) == ("error", "server_busy", True)
+        await watch.ended()
+
+
+async def test_a_socket_too_gets_all_of_a_reply_that_finishes(home, start_server):
+    server = start_server(home, CHAT_DRAIN_SECONDS=30)
+    async with connected(server) as websocket:
+        await websocket.send(orjson.dumps({"action": "send", "message": "Hello", "model_name": THREE_SECONDS}).decode())
+        frames = []
+        async for received in websocket:
+            frames.append(orjson.loads(received))
+            if len(frames) == 10:
+                server.signal(signal.SIGTERM)
+            if frames[-1]["event"] in ("done", "error"):
+                break
+        tokens = [frame["data"]["content"] for frame in frames if frame["event"] == "token"]
+        assert (frames[-1]["event"], "".join(tokens)) == ("done", text_of(THREE_SECONDS))
+    assert await server.wait_for_end(within=20) == 0
+
+
+async def test_a_reader_who_is_behind_gets_the_rest_before_the_process_ends(home, start_server):
+    model = "script:tokens-600000-rate-0-chunk-200"
+    server = start_server(home, CHAT_DRAIN_SECONDS=30)
+    async with server.client() as client:
+        async with client.stream(
+            "POST", "/api/chat/stream", json={"message": "Hello", "model_name": model}
+        ) as response:
+            key = response.headers["X-Generation-Id"]
+            await eventually(lambda: generation(client, key), lambda seen: seen["status"] == "completed")
+            server.signal(signal.SIGTERM)
+            await until_closed(server)
+            body = b"".join([data async for data in response.aiter_raw()])
+        assert body.rstrip().rpartition(b"\n\n")[2].split(b"\n")[1] == b"event: done"
+    assert await server.wait_for_end(within=20) == 0
+
+
+async def test_a_reader_who_does_not_read_keeps_the_process_no_longer_than_a_reply_would(home, start_server):
+    server = start_server(home, CHAT_DRAIN_SECONDS=2)
+    async with server.client() as client:
+        body = {"message": "Hello", "model_name": "script:tokens-600000-rate-0-chunk-200"}
+        async with client.stream("POST", "/api/chat/stream", json=body) as response:
+            key = response.headers["X-Generation-Id"]
+            await eventually(lambda: generation(client, key), lambda seen: seen["status"] == "completed")
+            server.signal(signal.SIGTERM)
+            assert await server.wait_for_end(within=20) == 0
+
+
+async def until_closed(server: ServerProcess) -> None:
+    """New connections are refused."""
+
+    async def answer() -> object:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_SECONDS) as stranger:
+            try:
+                return (await stranger.get(f"{server.url}/health")).status_code
+            except httpx.TransportError:
+                return None
+
+    await eventually(answer, lambda seen: seen is None)

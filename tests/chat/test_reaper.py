@@ -1,0 +1,192 @@
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from chat.context import fit
+from chat.models import Generation
+from conversations.models import Conversation, Message
+from streams.workers import worker_id
+from tests.live import names
+
+SAVED_NUMBERS = 10_000
+ACCOUNT = asdict(fit("", [Message(content="Why?")], path_length=1, window=4096).account)
+
+
+@pytest.fixture
+def living():
+    """A process of this host that lives."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield worker_id(process.pid)
+    process.communicate(b"\n")
+
+
+@pytest.fixture
+def dead() -> str:
+    """A process of this host that was killed."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    worker = worker_id(process.pid)
+    process.kill()
+    process.communicate()
+    return worker
+
+
+def left_by(worker, owner, content="", thinking="", silent_for=0, **fields) -> Generation:
+    """A reply that was being written when its process was last heard of."""
+    conversation = Conversation.objects.create(owner=owner)
+    _question, reply = conversation.open_reply(None, "Why?", model_name="llama3.2:1b")
+    Message.objects.filter(pk=reply.pk).update(content=content, thinking=thinking)
+    return Generation.objects.create(
+        message=reply,
+        requested_by=owner,
+        model_name="llama3.2:1b",
+        status=fields.pop("status", Generation.Status.RUNNING),
+        worker_id=worker,
+        last_seq=SAVED_NUMBERS,
+        heartbeat_at=timezone.now() - timedelta(seconds=silent_for),
+        context=ACCOUNT,
+        **fields,
+    )
+
+
+def reap() -> str:
+    return call_command("reap_generations")
+
+
+def after(generation: Generation) -> tuple[str, str]:
+    generation.refresh_from_db()
+    generation.message.refresh_from_db()
+    return generation.status, generation.message.status
+
+
+def test_the_text_of_a_reply_whose_process_died_is_kept(alice, dead):
+    generation = left_by(dead, alice, content="Because of Rayleigh")
+
+    assert reap() == "1 interrupted."
+
+    assert after(generation) == ("interrupted", "interrupted")
+    assert generation.message.content == "Because of Rayleigh"
+    assert generation.error_code == "interrupted"
+    assert generation.error_is_retryable
+    assert generation.finished_at
+
+
+def test_a_reply_that_had_brought_nothing_has_failed(alice, dead):
+    generation = left_by(dead, alice)
+    reap()
+    assert after(generation) == ("failed", "failed")
+
+
+def test_a_reply_that_had_brought_only_thinking_is_interrupted(alice, dead):
+    generation = left_by(dead, alice, thinking="Hm.")
+    reap()
+    assert after(generation) == ("interrupted", "interrupted")
+
+
+def test_one_that_was_waiting_is_ended_too(alice, dead):
+    generation = left_by(dead, alice, status=Generation.Status.QUEUED)
+    reap()
+    assert after(generation) == ("failed", "failed")
+
+
+def test_the_conversation_is_free_again_and_counts_the_text(alice, dead):
+    generation = left_by(dead, alice, content="Because")
+    reap()
+    conversation = generation.message.conversation
+    conversation.refresh_from_db()
+    assert conversation.character_count == len("Why?") + len("Because")
+    conversation.open_reply(conversation.active_leaf, "And?", model_name="llama3.2:1b")
+
+
+def test_what_a_living_process_runs_is_left_alone_however_silent_it_is(alice, living):
+    generation = left_by(living, alice, content="Well", silent_for=3600)
+    assert reap() == "0 interrupted."
+    assert after(generation) == ("running", "streaming")
+
+
+def test_another_process_with_the_number_of_a_dead_one_does_not_protect_its_replies(alice, living):
+    host, pid, started = living.split(":")
+    generation = left_by(f"{host}:{pid}:{int(started) - 1}", alice, content="Well")
+    reap()
+    assert after(generation) == ("interrupted", "interrupted")
+
+
+@pytest.mark.parametrize(("silent_for", "status"), [(0, "running"), (25, "running"), (31, "interrupted")])
+def test_a_process_of_another_host_is_known_by_its_heartbeat(alice, silent_for, status):
+    generation = left_by("elsewhere-0123456789ab:17:4711", alice, content="Well", silent_for=silent_for)
+    reap()
+    assert after(generation)[0] == status
+
+
+@pytest.mark.parametrize("status", ["completed", "stopped", "interrupted", "failed"])
+def test_what_has_ended_stays_as_it_ended(alice, dead, status):
+    generation = left_by(dead, alice, content="Well")
+    Generation.objects.filter(pk=generation.pk).update(status=status, last_seq=7)
+    generation.message.settle(Message.Status.COMPLETE)
+    assert reap() == "0 interrupted."
+    assert after(generation) == (status, "complete")
+    assert generation.last_seq == 7
+
+
+def test_reaping_twice_does_no_harm(alice, dead):
+    left_by(dead, alice)
+    assert [reap(), reap()] == ["1 interrupted.", "0 interrupted."]
+
+
+def test_many_are_ended_and_the_others_run_on(alice, bob, dead, living):
+    ended = [left_by(dead, owner, content="x") for owner in (alice, bob, alice)]
+    running = [left_by(living, alice), left_by("elsewhere:1:1", bob)]
+    assert reap() == "3 interrupted."
+    assert {after(generation)[0] for generation in ended} == {"interrupted"}
+    assert {after(generation)[0] for generation in running} == {"running"}
+
+
+class TestReadersOfAReplyWhoseProcessDied:
+    @pytest.fixture
+    def generation(self, alice_online, alice, dead) -> Generation:
+        generation = left_by(dead, alice, content="Because of", thinking="Hm.")
+        reap()
+        return generation
+
+    @pytest.mark.parametrize("seen", [0, 5, 700, SAVED_NUMBERS])
+    def test_whatever_they_saw_they_get_what_is_left_of_it(self, alice_online, generation, seen):
+        """Also those who were told more than was saved."""
+        snapshot, error = alice_online.replay(generation.pk, last_event_id=seen)
+
+        assert SAVED_NUMBERS < snapshot.id < error.id
+        assert snapshot.data == {
+            "message_id": str(generation.message_id),
+            "content": "Because of",
+            "thinking": "Hm.",
+            "tool_calls": [],
+            "status": "interrupted",
+        }
+        assert (error.name, error.data["code"], error.data["retryable"]) == ("error", "interrupted", True)
+
+    def test_then_there_is_nothing_left(self, alice_online, generation):
+        snapshot, error = alice_online.replay(generation.pk, last_event_id=700)
+
+        assert names(alice_online.replay(generation.pk, last_event_id=snapshot.id)) == ["error"]
+        with alice_online.watch(generation.pk, last_event_id=error.id) as again:
+            assert again.status == 204
+
+    def test_the_socket_tells_the_same(self, alice_online, generation):
+        with alice_online.socket() as socket:
+            socket.tell(action="attach", generation_id=str(generation.pk), after=700)
+            frames = socket.until("error")
+        assert [frame["seq"] for frame in frames] == [SAVED_NUMBERS + 1, SAVED_NUMBERS + 2]
+
+
+def test_a_watcher_elsewhere_is_told_when_it_is_reaped(alice_online, alice, dead, monkeypatch):
+    from chat import replay
+
+    monkeypatch.setattr(replay, "LOOK_AGAIN_SECONDS", 0.02)
+    generation = left_by(dead, alice, content="Because")
+    with alice_online.watch(generation.pk, after=3) as watching:
+        assert watching.status == 200
+        reap()
+        assert [told.name for told in watching.rest()] == ["snapshot", "error"]

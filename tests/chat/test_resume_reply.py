@@ -1,0 +1,156 @@
+import random
+
+import pytest
+
+from chat.engine import engine
+from llm_models.standin import text_of
+from tests.live import UNENDING, Told, exactly, finished, generation_of, names, text_in, wait_until
+
+NO_NUMBER = ["abc", "-1", "1.5", "1e3", "0x10", "9" * 18, "9" * 30, "null"]
+
+
+def resumed(online, generation_id, randomness, *, by_header):
+    """All that a reader gets who is cut off again and again."""
+    seen: list[Told] = []
+    while not seen or seen[-1].name != "done":
+        where = {"last_event_id" if by_header else "after": seen[-1].id if seen else 0}
+        with online.watch(generation_id, **where) as stream:
+            assert stream.status == 200
+            for _ in range(randomness.randint(1, 12)):
+                seen.append(stream.next())
+                if seen[-1].name == "done":
+                    break
+    return seen
+
+
+@pytest.mark.parametrize("by_header", [True, False], ids=["Last-Event-ID", "after"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_reader_that_is_cut_off_again_and_again_gets_the_exact_text(alice_online, by_header, seed):
+    model = "script:tokens-600-rate-1000"
+    with alice_online.send(model_name=model) as reply:
+        seen = resumed(alice_online, reply.generation_id, random.Random(seed), by_header=by_header)
+        reply.rest()
+
+    assert exactly(seen, model)
+    assert text_in(seen) == text_of(model)
+    assert names(seen) == ["conversation_created", "message_created", "token", "done"]
+
+
+def test_a_reader_may_come_back_to_any_point_after_the_end(alice_online):
+    model = "script:tokens-300"
+    with alice_online.send(model_name=model) as reply:
+        events = reply.rest()
+    last = events[-1].id
+    pieces = ["", "", ""] + [f"tok{number} " for number in range(1, 301)]
+
+    for after in [0, 1, 2, 3, 100, 254, 255, 256, 257, 258, 259, 260, 301, last - 2, last - 1]:
+        rest = alice_online.replay(reply.generation_id, after=after)
+        assert text_in(rest) == "".join(pieces[after + 1 :]), after
+        assert rest[0].id > after
+        assert rest[-1] == events[-1]
+
+
+def test_resuming_is_told_the_rest_while_the_reply_goes_on(alice_online):
+    with alice_online.send(model_name=UNENDING) as reply:
+        reply.until_text(len("tok1 tok2 tok3 "))
+        with alice_online.watch(reply.generation_id, after=4) as later:
+            assert (later.next().id, later.seen[-1].data) == (5, {"content": "tok3 "})
+            alice_online.stop(reply.generation_id)
+            assert later.rest()[-1].name == "done"
+
+
+@pytest.mark.parametrize(
+    ("after", "by_header"),
+    [(after, False) for after in [*NO_NUMBER, " ", "", "٣"]] + [(after, True) for after in NO_NUMBER],
+)
+def test_what_is_no_number_that_was_given_out_reads_from_the_start(alice_online, after, by_header):
+    with alice_online.send(model_name="script:tokens-3") as reply:
+        reply.rest()
+
+    events = alice_online.replay(reply.generation_id, **{"last_event_id" if by_header else "after": after})
+
+    assert events[0].id == 1
+    assert text_in(events) == text_of("script:tokens-3")
+
+
+def test_a_number_from_the_future_reads_a_running_reply_from_the_start(alice_online):
+    with alice_online.send(model_name=UNENDING) as reply:
+        reply.until_text(len("tok1 tok2 tok3 "))
+        with alice_online.watch(reply.generation_id, after=6) as later:
+            assert later.next().id == 1
+
+
+def test_the_header_wins_over_the_query(alice_online):
+    """An EventSource comes back to the URL that it first had, with the number that it last saw."""
+    with alice_online.send(model_name="script:tokens-3") as reply:
+        reply.rest()
+
+    assert alice_online.replay(reply.generation_id, after=1, last_event_id=5)[0].id == 6
+
+
+def test_there_is_nothing_left_for_whoever_saw_the_end(alice_online):
+    with alice_online.send(model_name="script:tokens-3") as reply:
+        last = reply.rest()[-1].id
+
+    with alice_online.watch(reply.generation_id, last_event_id=last) as again:
+        again.response.read()
+        assert (again.status, again.response.content) == (204, b"")
+
+
+class TestWhenTheLogIsForgotten:
+    @pytest.fixture(autouse=True)
+    def _short_memory(self, settings):
+        settings.CHAT_LOG_SECONDS = 0
+
+    def forgotten(self, online, model):
+        with online.send(model_name=model) as reply:
+            events = reply.rest()
+        wait_until(lambda: engine.logs.get(generation_of(reply.generation_id).pk) is None)
+        return reply.generation_id, events
+
+    def test_a_snapshot_stands_for_all_that_was_said(self, alice_online):
+        generation_id, events = self.forgotten(alice_online, "script:tokens-30")
+        last = events[-1]
+
+        for after in [0, 1, 2, 10, last.id - 2]:
+            snapshot, done = alice_online.replay(generation_id, after=after)
+            assert (snapshot.id, snapshot.name) == (last.id - 1, "snapshot")
+            assert snapshot.data == {
+                "message_id": last.data["message_id"],
+                "content": text_of("script:tokens-30"),
+                "thinking": "",
+                "tool_calls": [],
+                "status": "complete",
+            }
+            assert done == last
+
+    def test_who_lacks_only_the_end_is_told_only_the_end(self, alice_online):
+        generation_id, events = self.forgotten(alice_online, "script:tokens-30")
+
+        assert alice_online.replay(generation_id, after=events[-1].id - 1) == [events[-1]]
+
+    def test_there_is_nothing_left_for_whoever_saw_the_end(self, alice_online):
+        generation_id, events = self.forgotten(alice_online, "script:tokens-30")
+
+        with alice_online.watch(generation_id, after=events[-1].id) as again:
+            assert again.status == 204
+
+    @pytest.mark.parametrize("after", ["abc", "-1", "999999999", "9" * 30])
+    def test_what_is_no_number_that_was_given_out_gets_everything(self, alice_online, after):
+        generation_id, _ = self.forgotten(alice_online, "script:tokens-3")
+
+        assert names(alice_online.replay(generation_id, after=after)) == ["snapshot", "done"]
+
+    def test_an_error_is_told_as_it_was(self, alice_online):
+        generation_id, events = self.forgotten(alice_online, "script:errorat-3")
+
+        snapshot, error = alice_online.replay(generation_id)
+        assert (snapshot.data["content"], snapshot.data["status"]) == ("tok1 tok2 tok3 ", "interrupted")
+        assert error == events[-1]
+
+    def test_who_watches_meanwhile_is_told_the_rest_all_the_same(self, alice_online):
+        model = "script:tokens-50-rate-500"
+        with alice_online.send(model_name=model) as reply:
+            reply.next()
+            finished(reply.generation_id)
+            assert text_in(reply.rest()) == text_of(model)

@@ -1,0 +1,232 @@
+import pytest
+
+from chat import sse
+from conversations.models import Message
+from llm_models.standin import text_of, thinking_of
+from tests.live import (
+    SPEECHLESS,
+    Told,
+    conversation_of,
+    exactly,
+    finished,
+    generation_of,
+    names,
+    question_of,
+    reply_of,
+    text_in,
+    the,
+    wait_until,
+)
+
+
+def test_a_reply_comes_token_by_token_and_is_kept(alice_online):
+    model = "script:tokens-30-rate-300"
+
+    events = alice_online.ask("Why is the sky blue?", model_name=model)
+
+    assert names(events) == ["conversation_created", "message_created", "token", "done"]
+    assert exactly(events, model)
+    assert text_in(events) == text_of(model) == reply_of(events).content
+    assert reply_of(events).status == Message.Status.COMPLETE
+
+
+def test_numbers_begin_at_one_and_end_with_the_count_of_all_events(alice_online):
+    events = alice_online.ask(model_name="script:tokens-30-rate-300")
+
+    assert [told.id for told in events[:2]] == [1, 2]
+    assert events[-1].id == 2 + 30 + 1
+
+
+def test_a_message_in_a_conversation_that_exists_is_not_told_as_a_new_one(alice_online):
+    first = alice_online.ask(model_name="script:tokens-1")
+
+    events = alice_online.ask("And then?", conversation_id=str(conversation_of(first).pk))
+
+    assert names(events) == ["message_created", "token", "done"]
+    assert conversation_of(events) == conversation_of(first)
+
+
+def test_the_answer_says_what_it_is(alice_online):
+    with alice_online.send(model_name="script:tokens-1") as reply:
+        assert reply.status == 200
+        assert reply.headers["Content-Type"] == "text/event-stream"
+        assert reply.headers["Cache-Control"] == "no-cache, no-transform"
+        assert reply.headers["X-Accel-Buffering"] == "no"
+        assert the(reply.rest(), "message_created").data["generation_id"] == reply.generation_id
+
+
+def test_the_first_events_say_where_everything_is(alice_online):
+    events = alice_online.ask("Why is the sky blue?", model_name="script:tokens-1", title="Skies")
+
+    reply, conversation = reply_of(events), conversation_of(events)
+    assert the(events, "conversation_created").data == {"conversation_id": str(conversation.pk), "title": "Skies"}
+    created = the(events, "message_created").data
+    assert set(created) == {
+        "generation_id",
+        "conversation_id",
+        "user_message_id",
+        "message_id",
+        "model_name",
+        "context",
+    }
+    assert created["user_message_id"] == str(reply.parent_id)
+    assert created["model_name"] == "script:tokens-1"
+    assert question_of(events).content == "Why is the sky blue?"
+
+
+def test_the_last_event_gives_the_account(alice_online):
+    events = alice_online.ask(model_name="script:tokens-20-rate-400", title="Counting")
+
+    done = events[-1].data
+    assert set(done) == {"message_id", "status", "done_reason", "usage", "conversation"}
+    assert (done["status"], done["done_reason"]) == ("complete", "stop")
+    conversation = conversation_of(events)
+    assert done["conversation"] == {"id": str(conversation.pk), "title": "Counting", "message_count": 2}
+    usage = done["usage"]
+    assert set(usage) == {
+        "prompt_tokens",
+        "completion_tokens",
+        "total_duration_ms",
+        "load_duration_ms",
+        "time_to_first_token_ms",
+        "tokens_per_second",
+    }
+    assert usage["completion_tokens"] == 20 == reply_of(events).completion_tokens
+    assert usage["prompt_tokens"] == reply_of(events).prompt_tokens
+    assert usage["prompt_tokens"] > 0
+    assert usage["tokens_per_second"] > 0
+    assert usage["time_to_first_token_ms"] >= 0
+    assert usage["total_duration_ms"] >= usage["load_duration_ms"]
+
+
+def test_what_ollama_does_not_tell_is_null(alice_online):
+    usage = alice_online.ask(model_name="script:tokens-2-nometrics")[-1].data["usage"]
+
+    assert usage.pop("time_to_first_token_ms") is not None  # that one we measure ourselves
+    assert usage.pop("load_duration_ms") is None
+    assert set(usage.values()) == {None}
+
+
+def test_a_reply_that_reached_its_length_says_so(alice_online):
+    done = alice_online.ask(model_name="script:tokens-2-length")[-1].data
+
+    assert (done["status"], done["done_reason"]) == ("complete", "length")
+
+
+def test_the_last_event_is_said_when_all_is_saved(alice_online):
+    with alice_online.send(model_name="script:tokens-20-rate-400") as reply:
+        reply.until("done")
+        generation = generation_of(reply.generation_id)
+
+    assert generation.status == "completed"
+    assert generation.message.content == text_of("script:tokens-20-rate-400")
+    assert generation.message.conversation.active_leaf == generation.message
+
+
+def test_thinking_is_told_apart_from_text(alice_online):
+    model = "script:think-5-tokens-5-rate-100"
+
+    events = alice_online.ask(model_name=model, think=True)
+
+    tokens = [told.data for told in events if told.name == "token"]
+    assert "".join(token.get("thinking", "") for token in tokens) == thinking_of(model) == reply_of(events).thinking
+    assert text_in(events) == text_of(model) == reply_of(events).content
+    assert "thinking" not in tokens[-1]
+
+
+@pytest.mark.parametrize("directive", ["tools", "toolslast", "toolslast-lasttext"])
+def test_tool_calls_are_told_as_ollama_gave_them(alice_online, directive):
+    events = alice_online.ask(model_name=f"script:tokens-4-{directive}")
+
+    assert names(events)[-3:] == ["token", "tool_calls", "done"]
+    [call] = the(events, "tool_calls").data["tool_calls"]
+    assert call["function"]["name"] == "get_weather"
+    assert reply_of(events).tool_calls == [call]
+    assert text_in(events) == text_of("script:tokens-4")
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["script:tokens-100-unicode", "script:tokens-50-unicode-split", "script:bigline-300-tokens-3", "script:lasttext"],
+)
+def test_the_text_arrives_to_the_byte(alice_online, model):
+    events = alice_online.ask(model_name=model)
+
+    assert text_in(events).encode() == text_of(model).encode() == reply_of(events).content.encode()
+
+
+def test_a_reply_without_a_word_is_complete(alice_online):
+    events = alice_online.ask(model_name="script:tokens-0")
+
+    assert names(events) == ["conversation_created", "message_created", "done"]
+    assert (reply_of(events).content, reply_of(events).status) == ("", Message.Status.COMPLETE)
+
+
+def test_silence_is_filled_with_comments(alice_online, monkeypatch):
+    monkeypatch.setattr(sse, "KEEP_ALIVE_SECONDS", 0.02)
+
+    with alice_online.send(model_name="script:tokens-1-load-150") as reply:
+        events = reply.rest()
+
+    assert set(reply.comments) == {"keep-alive"}
+    assert len(reply.comments) >= 2
+    assert events[-1].name == "done"
+
+
+def test_two_watch_one_reply(alice_online):
+    model = "script:tokens-100-rate-400"
+    with alice_online.send(model_name=model) as reply:
+        reply.until_text(100)
+        with alice_online.watch(reply.generation_id) as other:
+            assert text_in(other.rest()) == text_in(reply.rest()) == text_of(model)
+    assert exactly(other.seen, model)
+    assert exactly(reply.seen, model)
+    assert other.seen[-1] == reply.seen[-1]
+
+
+def test_a_reply_ends_though_its_watcher_is_slow(alice_online):
+    """What a client does not take is merged, and costs the others nothing."""
+    model = "script:tokens-5000"
+    with alice_online.send(model_name=model) as reply:
+        first = reply.next()
+        finished(reply.generation_id)
+        assert first.name == "conversation_created"
+        assert text_in(reply.rest()) == text_of(model)
+    assert exactly(reply.seen, model)
+    assert len(reply.seen) < 5000  # how many fewer depends on how much the kernel's buffers hold
+
+
+def test_nobody_else_can_watch(alice_online, bob_online):
+    with alice_online.send(model_name=SPEECHLESS) as reply, bob_online.watch(reply.generation_id) as foreign:
+        assert (foreign.status, foreign.error()["code"]) == (404, "not_found")
+
+
+def test_a_reply_that_does_not_exist_cannot_be_watched(alice_online):
+    with alice_online.watch("018f9d1e-0000-7000-8000-000000000000") as reply:
+        assert (reply.status, reply.error()["code"]) == (404, "not_found")
+
+
+def test_asking_for_the_head_of_a_stream_does_not_wait_for_its_end(alice_online):
+    with alice_online.send(model_name=SPEECHLESS) as reply:
+        response = alice_online.http.head(f"/api/chat/generations/{reply.generation_id}/events", timeout=5)
+
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/event-stream"
+
+
+def test_watching_from_another_process_waits_for_the_end(alice_online, server, monkeypatch):
+    """There the log is not at hand: the reply is told at once when the database has all of it."""
+    from chat import replay
+    from chat.engine import engine
+
+    monkeypatch.setattr(replay, "LOOK_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(sse, "KEEP_ALIVE_SECONDS", 0.05)
+    with alice_online.send(model_name="script:tokens-20-pause-300-rate-1000") as reply:
+        reply.until("token")
+        wait_until(lambda: engine.logs._logs.pop(generation_of(reply.generation_id).pk, None))
+        with alice_online.watch(reply.generation_id) as elsewhere:
+            told = elsewhere.rest()
+        assert [event.name for event in told] == ["snapshot", "done"]
+        assert told[-1] == Told(*reply.rest()[-1].__dict__.values())
+        assert text_in(told) == text_in(reply.seen)
+        assert elsewhere.comments

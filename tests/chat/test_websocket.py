@@ -1,0 +1,345 @@
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from chat.models import Generation
+from conversations.models import Message
+from llm_models.standin import text_of
+from tests.live import (
+    PATIENCE,
+    SPEECHLESS,
+    UNENDING,
+    Socket,
+    connect_socket,
+    exactly,
+    finished,
+    names,
+    reply_of,
+    text_in,
+    told_in,
+    wait_until,
+)
+
+NOBODYS = "018f9d1e-0000-7000-8000-000000000000"
+
+
+@pytest.fixture
+def socket(alice_online):
+    with alice_online.socket() as socket:
+        yield socket
+
+
+def close_code(socket: Socket) -> int | None:
+    """How the server ends it, whatever it said before."""
+    with suppress(ConnectionClosed):
+        while True:
+            socket.connection.recv(PATIENCE)
+    return socket.connection.close_code
+
+
+class TestSending:
+    def test_a_reply_comes_token_by_token_and_is_kept(self, socket):
+        model = "script:tokens-30-rate-300"
+        socket.send("Why is the sky blue?", model_name=model)
+        frames = socket.until("done")
+
+        events = told_in(frames)
+        assert names(events) == ["conversation_created", "message_created", "token", "done"]
+        assert exactly(events, model)
+        assert reply_of(events).content == text_of(model)
+        assert all(set(frame) == {"event", "seq", "generation_id", "data"} for frame in frames)
+        assert {frame["generation_id"] for frame in frames} == {events[1].data["generation_id"]}
+
+    def test_the_request_id_stands_on_every_event(self, socket):
+        for request_id in ["a", 7, {"n": 1}, 0, ""]:
+            socket.send(model_name="script:tokens-3", request_id=request_id)
+            assert all(frame["request_id"] == request_id for frame in socket.until("done"))
+
+    def test_several_replies_come_over_one_socket(self, socket):
+        models = {f"r{number}": f"script:tokens-{20 + number}-rate-200-as-{number}" for number in range(5)}
+        for request_id, model in models.items():
+            socket.send(model_name=model, request_id=request_id)
+
+        frames: list[Any] = []
+        while sum(frame["event"] == "done" for frame in frames) < len(models):
+            frames.append(socket.hear())
+
+        for request_id, model in models.items():
+            events = told_in([frame for frame in frames if frame["request_id"] == request_id])
+            assert exactly(events, model)
+            assert text_in(events) == text_of(model)
+
+    def test_sending_twice_with_one_key_watches_one_reply(self, alice_online, socket):
+        body = {"message": "Hi", "model_name": "script:tokens-3", "idempotency_key": "k"}
+        socket.send(**body)
+        first = socket.until("done")
+        socket.send(**body)
+        assert told_in(socket.until("done"))[-1] == told_in(first)[-1]
+        with alice_online.send("Hi", model_name="script:tokens-3", headers={"Idempotency-Key": "k"}) as over_sse:
+            assert over_sse.generation_id == first[0]["generation_id"]
+
+    @pytest.mark.parametrize("key", [7, ["k"], "k" * 201, True])
+    def test_a_key_that_is_none_is_refused(self, socket, key):
+        frame = socket.ask(action="send", message="Hi", idempotency_key=key)
+        assert frame["event"] == "error"
+        assert frame["data"]["errors"][0]["attr"] == "idempotency_key"
+        assert not Generation.objects.exists()
+
+
+class TestAttaching:
+    def test_a_reply_is_taken_up_where_it_was_left(self, alice_online, socket):
+        with alice_online.send(model_name=UNENDING) as reply:
+            reply.until_text(len("tok1 tok2 tok3 "))
+            frame = socket.ask(action="attach", generation_id=reply.generation_id, after=4, request_id="mine")
+            assert frame == {
+                "event": "token",
+                "seq": 5,
+                "generation_id": reply.generation_id,
+                "data": {"content": "tok3 "},
+                "request_id": "mine",
+            }
+
+    def test_after_the_end_it_is_told_again(self, alice_online, socket):
+        with alice_online.send(model_name="script:tokens-3") as reply:
+            events = reply.rest()
+        socket.tell(action="attach", generation_id=reply.generation_id)
+        again = told_in(socket.until("done"))
+        assert (text_in(again), again[-1]) == (text_in(events), events[-1])
+
+    def test_who_has_seen_the_end_is_told_that_it_is_finished(self, alice_online, socket):
+        with alice_online.send(model_name="script:tokens-3") as reply:
+            last = reply.rest()[-1].id
+        frame = socket.ask(action="attach", generation_id=reply.generation_id, after=last, request_id="r")
+        assert frame == {"event": "finished", "generation_id": reply.generation_id, "request_id": "r"}
+
+    @pytest.mark.parametrize("after", [None, "abc", -1, 1.5, 10**30, [], "99999"])
+    def test_what_is_no_number_that_was_given_out_reads_from_the_start(self, alice_online, socket, after):
+        with alice_online.send(model_name="script:tokens-3") as reply:
+            reply.rest()
+        assert socket.ask(action="attach", generation_id=reply.generation_id, after=after)["seq"] == 1
+
+    def test_attaching_again_replaces_the_watch(self, socket):
+        socket.send(model_name=UNENDING, request_id="first")
+        generation_id = socket.until("message_created")[-1]["generation_id"]
+        socket.tell(action="attach", generation_id=generation_id, after=5, request_id="second")
+        socket.tell(action="stop", generation_id=generation_id)
+        frames = socket.until("done")
+        assert [frame["request_id"] for frame in frames if frame["event"] == "done"] == ["second"]
+        assert socket.ask(action="ping")["event"] == "pong"
+
+    @pytest.mark.parametrize(
+        ("generation_id", "code"), [(NOBODYS, "not_found"), ("x", "invalid"), (7, "invalid"), (None, "invalid")]
+    )
+    @pytest.mark.parametrize("action", ["attach", "stop"])
+    def test_what_does_not_exist_is_an_error(self, socket, action, generation_id, code):
+        frame = socket.ask(action=action, generation_id=generation_id, request_id="r")
+        assert (frame["event"], frame["data"]["code"], frame["request_id"]) == ("error", code, "r")
+        assert "seq" not in frame
+
+    def test_someone_elses_reply_does_not_exist(self, alice_online, bob_online):
+        with alice_online.send(model_name=UNENDING) as reply, bob_online.socket() as socket:
+            for action in ("attach", "stop"):
+                frame = socket.ask(action=action, generation_id=reply.generation_id)
+                assert frame["data"]["code"] == "not_found"
+            assert Generation.objects.get().stop_requested_at is None
+
+
+class TestStopping:
+    def test_the_reply_ends_with_the_text_it_has(self, socket, standin):
+        socket.send(model_name=UNENDING)
+        frames = socket.until("token")
+        socket.tell(action="stop", generation_id=frames[0]["generation_id"])
+        frames += socket.until("done")
+
+        assert frames[-1]["data"]["status"] == "stopped"
+        assert reply_of(told_in(frames)).status == Message.Status.STOPPED
+        wait_until(lambda: standin.stats["client_closed_early"] == 1)
+
+    def test_it_works_before_the_first_token(self, socket):
+        socket.send(model_name=SPEECHLESS)
+        created = socket.until("message_created")[-1]
+        socket.tell(action="stop", generation_id=created["generation_id"])
+        assert socket.until("done")[-1]["data"]["status"] == "stopped"
+
+    def test_what_has_ended_cannot_be_stopped(self, socket):
+        socket.send(model_name="script:tokens-1")
+        done = socket.until("done")[-1]
+        frame = socket.ask(action="stop", generation_id=done["generation_id"], request_id="late")
+        assert (frame["event"], frame["data"]["code"]) == ("error", "generation_finished")
+        assert (frame["request_id"], frame["data"]["retryable"]) == ("late", False)
+
+
+class TestDetaching:
+    def test_no_more_is_told_and_the_reply_goes_on(self, socket):
+        socket.send(model_name="script:tokens-30-pause-300-rate-1000")
+        generation_id = socket.until("token")[-1]["generation_id"]
+        socket.tell(action="detach", generation_id=generation_id, request_id="bye")
+        frame = socket.until("detached")[-1]
+        assert frame["data"] == {"generation_id": generation_id}
+        assert (frame["request_id"], "seq" in frame) == ("bye", False)
+
+        assert finished(generation_id).status == Generation.Status.COMPLETED
+        assert socket.ask(action="ping")["event"] == "pong"
+
+    def test_what_is_not_watched_can_be_detached_from(self, socket):
+        assert socket.ask(action="detach", generation_id=NOBODYS)["event"] == "detached"
+
+
+class TestFramesThatAreWrong:
+    @pytest.mark.parametrize(
+        ("text", "code"),
+        [
+            ("", "parse_error"),
+            ("{", "parse_error"),
+            ("nonsense", "parse_error"),
+            ("[]", "parse_error"),
+            ("7", "parse_error"),
+            ("null", "parse_error"),
+            ('"ping"', "parse_error"),
+            ('{"action": "ping"', "parse_error"),
+            ('{"message": "\\ud800", "action": "send"}', "parse_error"),
+            ("[" * 100_000, "parse_error"),
+            ("{}", "invalid_choice"),
+            ('{"action": null}', "invalid_choice"),
+            ('{"action": "dance"}', "invalid_choice"),
+            ('{"action": ["send"]}', "invalid_choice"),
+            ('{"action": {"a": 1}}', "invalid_choice"),
+        ],
+    )
+    def test_they_are_answered_and_the_socket_stays_open(self, socket, text, code):
+        socket.connection.send(text)
+        frame = socket.hear()
+        assert (frame["event"], frame["data"]["code"]) == ("error", code)
+        assert set(frame) == {"event", "data"}
+        assert {"code", "detail", "retryable", "type", "errors"} <= set(frame["data"])
+        assert socket.ask(action="ping", request_id=1) == {"event": "pong", "data": {}, "request_id": 1}
+
+    def test_bytes_are_read_like_text(self, socket):
+        socket.connection.send(b'{"action": "ping"}')
+        assert socket.hear() == {"event": "pong", "data": {}}
+        socket.connection.send(b"\xff\xfe")
+        assert socket.hear()["data"]["code"] == "parse_error"
+
+    def test_a_frame_larger_than_a_body_may_be_is_refused(self, alice_online, settings):
+        settings.CHAT_MAX_BODY_BYTES = 1000
+        with alice_online.socket() as socket:
+            socket.tell(action="send", message="x" * 2000, request_id="r")
+            frame = socket.hear()
+            assert (frame["event"], frame["data"]["code"]) == ("error", "request_too_large")
+
+    def test_a_frame_as_large_as_a_message_may_be_is_taken(self, socket, standin):
+        socket.send("é" * 100_000, model_name="script:tokens-1")
+        assert socket.until("done", "error")[-1]["event"] == "done"
+        assert standin.requests[-1]["body"]["messages"][0]["content"] == "é" * 100_000
+
+    def test_an_error_amid_a_reply_does_not_disturb_it(self, socket):
+        model = "script:tokens-100-rate-400"
+        socket.send(model_name=model, request_id="reply")
+        for _ in range(20):
+            socket.connection.send("nonsense")
+        frames = socket.until("done")
+        assert text_in(told_in(frames)) == text_of(model)
+        assert sum(frame["event"] == "error" for frame in frames) == 20
+
+
+class TestTheKey:
+    @pytest.mark.parametrize(
+        "authorization", ["", "Bearer", "Bearer nonsense", "Basic YWxpY2U6", f"Bearer cq_{'x' * 12}_{'y' * 40}"]
+    )
+    def test_a_bad_or_missing_one_closes_with_4401(self, server, authorization):
+        headers = {"Authorization": authorization} if authorization else {}
+        with connect_socket(server.address, **headers) as socket:
+            assert close_code(socket) == 4401
+
+    def test_a_revoked_one_closes_with_4401(self, alice_online):
+        alice_online.key.revoke()
+        with alice_online.socket() as socket:
+            assert close_code(socket) == 4401
+
+    def test_a_key_revoked_meanwhile_closes_at_the_next_frame(self, alice_online):
+        with alice_online.socket() as socket:
+            socket.send(model_name=UNENDING)
+            generation_id = socket.until("token")[-1]["generation_id"]
+            alice_online.key.revoke()
+            socket.tell(action="stop", generation_id=generation_id)
+            assert close_code(socket) == 4401
+
+    def test_frames_before_the_refusal_are_not_acted_upon(self, server):
+        with connect_socket(server.address) as socket:
+            with suppress(ConnectionClosed):
+                socket.send(model_name="script:tokens-1")
+            assert close_code(socket) == 4401
+        assert not Generation.objects.exists()
+
+    @pytest.mark.parametrize("action", ["send", "stop"])
+    def test_each_action_has_its_scope(self, alice, alice_online, go_online, action):
+        with alice_online.send(model_name=UNENDING) as reply, go_online(alice, ["read"]).socket() as socket:
+            frame = socket.ask(action=action, generation_id=reply.generation_id, message="Hi", request_id=1)
+            assert (frame["event"], frame["data"]["code"], frame["request_id"]) == ("error", "scope_required", 1)
+            assert "write" in frame["data"]["detail"]
+            assert Generation.objects.count() == 1
+            socket.tell(action="attach", generation_id=reply.generation_id)
+            assert socket.until("token")
+
+    @pytest.mark.parametrize("scopes", [["write"], ["admin"], []])
+    def test_connecting_needs_the_scope_read(self, alice, go_online, scopes):
+        with go_online(alice, scopes).socket() as socket:
+            frame = socket.hear()
+            assert (frame["event"], frame["data"]["code"]) == ("error", "scope_required")
+            assert "read" in frame["data"]["detail"]
+            assert close_code(socket) == 4403
+
+
+class TestTheOrigin:
+    def refused(self, alice_online, **headers):
+        with pytest.raises(InvalidStatus) as refusal, alice_online.socket(**headers):
+            pass
+        return refusal.value.response.status_code
+
+    @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", ""])
+    def test_a_foreign_one_is_refused(self, alice_online, origin):
+        assert self.refused(alice_online, Origin=origin) == 403
+
+    def test_our_own_is_let_in(self, alice_online):
+        with alice_online.socket(Origin=f"http://{alice_online.address}") as socket:
+            assert socket.ask(action="ping")["event"] == "pong"
+
+    def test_one_that_is_allowed_by_setting_is_let_in(self, alice_online, settings):
+        settings.CORS_ALLOWED_ORIGINS = ["https://chat.example"]
+        with alice_online.socket(Origin="https://chat.example") as socket:
+            assert socket.ask(action="ping")["event"] == "pong"
+
+    def test_another_path_is_no_socket(self, server):
+        with pytest.raises(InvalidStatus) as refusal:
+            connect(f"ws://{server.address}/ws/nothing", proxy=None)
+        assert refusal.value.response.status_code in (403, 404)
+
+
+class TestLeaving:
+    def test_the_reply_goes_on(self, alice_online):
+        model = "script:tokens-50-pause-200"
+        with alice_online.socket() as socket:
+            socket.send(model_name=model)
+            generation_id = socket.until("token")[-1]["generation_id"]
+        generation = finished(generation_id)
+        assert generation.status == Generation.Status.COMPLETED
+        assert generation.message.content == text_of(model)
+
+    def test_a_line_that_breaks_is_no_matter(self, alice_online):
+        with alice_online.socket() as socket:
+            for number in range(3):
+                socket.send(model_name=f"script:tokens-2000-rate-1000-as-{number}")
+            socket.until("token")
+            socket.connection.socket.close()
+        wait_until(lambda: Generation.objects.filter(status="completed").count() == 3)
+
+    def test_a_reader_that_lags_behind_is_told_all_of_it(self, socket):
+        model = "script:tokens-20000-chunk-1"
+        socket.send(model_name=model)
+        generation_id = socket.until("message_created")[-1]["generation_id"]
+        finished(generation_id)
+        frames = socket.until("done")
+        assert text_in(told_in(frames)) == text_of(model)

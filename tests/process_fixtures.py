@@ -1,0 +1,91 @@
+"""The fixtures that start real server processes. A test module has them by `pytest_plugins`."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from llm_models.standin import StandinOllama, standin_in_thread
+from tests.processes import POSTGRES_URL, Home, ServerProcess, StartServer, free_port
+
+# Django logs its own 503 as an error.
+UNEXPECTED = r"Traceback| ERROR (?!django\.request \[\w+\] Service Unavailable)|\w+Warning:"
+
+
+@pytest.fixture(scope="session")
+def _set_up_home(tmp_path_factory) -> Iterator[Home]:
+    """Migrated and with a key, to be copied for each test: that takes seconds to make."""
+    with _new_database() as database_url:
+        home = Home(tmp_path_factory.mktemp("set-up-home"), database_url)
+        home.manage("migrate", "--verbosity=0")
+        home.key = home.manage("create_api_key", "alice", "--create-user", "--scopes=read,write,admin").strip()
+        yield home
+
+
+@pytest.fixture
+def home(_set_up_home, standin, tmp_path) -> Iterator[Home]:
+    """Where a test's servers live: of their own, with Alice's key, and the stand-in Ollama at hand."""
+    with _new_database(_set_up_home.database_url) as database_url:
+        copied = shutil.copytree(_set_up_home.data_dir, tmp_path / "home")
+        yield Home(copied, database_url, _set_up_home.key, {"OLLAMA_URL": standin.url})
+
+
+@pytest.fixture
+def empty_home(tmp_path) -> Iterator[Home]:
+    """Where no server has ever been."""
+    (tmp_path / "home").mkdir()
+    with _new_database() as database_url:
+        yield Home(tmp_path / "home", database_url)
+
+
+@pytest.fixture
+def standin() -> Iterator[StandinOllama]:
+    with standin_in_thread() as standin:
+        yield standin
+
+
+@pytest.fixture
+def start_server() -> Iterator[StartServer]:
+    """`start_server(home, "uvicorn", CHAT_DRAIN_SECONDS=1)` gives a server that is healthy.
+
+    When the test ends, so does it; its log is then among what pytest shows of a failure, and must hold no errors.
+    """
+    servers: list[ServerProcess] = []
+
+    def start(home: Home, kind: str = "serve", port: int = 0, **settings: object) -> ServerProcess:
+        server = ServerProcess(home, kind, port or free_port(), len(servers) + 1, settings)
+        servers.append(server)
+        server.wait_until_healthy()
+        return server
+
+    yield start
+    for server in servers:
+        server.end()
+        print(f"--- {server.log_file.name}, which ended with {server.popen.returncode}\n{server.log}")  # noqa: T201
+    for server in servers:
+        assert not re.search(UNEXPECTED, server.log), server.log
+
+
+@contextmanager
+def _new_database(template_url: str = "") -> Iterator[str]:
+    """When the suite runs on PostgreSQL, the URL of a database of our own on its server."""
+    if not POSTGRES_URL:
+        yield ""
+        return
+    name = f"colloquy_process_{uuid4().hex[:12]}"
+    template = urlsplit(template_url).path.strip("/") or "template1"
+    _at_postgres(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    try:
+        yield urlsplit(POSTGRES_URL)._replace(path=f"/{name}").geturl()
+    finally:
+        _at_postgres(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _at_postgres(statement: str) -> None:
+    with psycopg.connect(urlsplit(POSTGRES_URL)._replace(path="/postgres").geturl(), autocommit=True) as connection:
+        connection.execute(statement)
