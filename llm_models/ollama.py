@@ -49,7 +49,7 @@ async def chat(
         if "html" in response.headers.get("content-type", ""):
             raise OllamaBadResponse
         lines = Lines()
-        async for data in response.aiter_bytes():
+        async for data in _bytes(response):
             for line in lines.feed(data):
                 if line and not line.isspace():
                     chunk = read_chunk(line)
@@ -57,6 +57,13 @@ async def chat(
                     if chunk.done:
                         return
         yield read_last_chunk(lines.last())
+
+
+def _bytes(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body as it comes: where nothing is to be unpacked, without the three generators that could unpack it."""
+    if "content-encoding" in response.headers or not isinstance(response.stream, httpx.AsyncByteStream):
+        return response.aiter_bytes()
+    return aiter(response.stream)
 
 
 async def tags() -> list[dict[str, Any]]:
@@ -83,10 +90,9 @@ async def version() -> str:
 async def answers_at(base: str) -> bool:
     """Whether an Ollama is there, which need not be the one in use."""
     try:
-        with _translated():
-            async with asyncio.timeout(3):
-                response = await (await _client()).get(f"{base}/api/version")
-    except (OllamaError, TimeoutError):
+        async with asyncio.timeout(3):
+            response = await (await _client()).get(f"{base}/api/version")
+    except (httpx.HTTPError, aiohttp.ClientError, TimeoutError):
         return False
     return response.status_code == httpx.codes.OK
 

@@ -1,6 +1,7 @@
 """What Ollama sends, read: the lines of a streamed reply, and the many shapes of an error."""
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ class Done:
     eval_duration: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would treble the time it takes to make one, and there is one for each token
 class Chunk:
     """One line of a reply. The last one has `done`, and may carry text and tool calls all the same."""
 
@@ -47,7 +48,7 @@ class Lines:
     def __init__(self) -> None:
         self._begun = bytearray()
 
-    def feed(self, data: bytes) -> list[bytearray]:
+    def feed(self, data: bytes) -> Sequence[bytes | bytearray]:
         """The lines that these bytes complete."""
         complete, newline, rest = data.rpartition(b"\n")
         if not newline:
@@ -55,6 +56,8 @@ class Lines:
             if len(self._begun) > LONGEST_LINE:
                 raise OllamaBadResponse
             return []
+        if not self._begun and not rest:
+            return complete.split(b"\n")  # as nearly always: a server sends whole lines
         lines = (self._begun + complete).split(b"\n")
         self._begun = bytearray(rest)
         return lines
