@@ -3,13 +3,46 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 VENV := .venv/bin
 
-.PHONY: serve test lint bench docs-check lock
+.PHONY: serve test test-newest lint bench docs-check lock
 
 serve: .venv/runtime
 	@STANDIN_OLLAMA=$${STANDIN_OLLAMA-auto} $(VENV)/python manage.py serve --host $(HOST) --port $(PORT)
 
+# Real processes and a real browser take their time, and have nothing to say of another Python or Django.
+QUICK := --ignore-glob='*/test_process_*' --ignore-glob='*/test_browser_*' --ignore=tests/config/test_serve.py
+
+# On PostgreSQL without the browser, which does not see the difference.
 test: .venv/dev
-	@$(VENV)/python -m pytest
+	@failed=; \
+	echo "=== On SQLite"; \
+	env -u DATABASE_URL $(VENV)/python -m pytest || failed="$$failed SQLite"; \
+	if [ -n "$$TEST_POSTGRES_URL" ]; then \
+		echo "=== On PostgreSQL"; \
+		DATABASE_URL="$$TEST_POSTGRES_URL" $(VENV)/python -m pytest --ignore-glob='*/test_browser_*' \
+			|| failed="$$failed PostgreSQL"; \
+	else \
+		echo "=== Not on PostgreSQL: TEST_POSTGRES_URL is not set"; \
+	fi; \
+	[ -n "$$TEST_REDIS_URL" ] || echo "=== Not on Redis: TEST_REDIS_URL is not set"; \
+	if [ -n "$$failed" ]; then echo "=== Failed on$$failed"; exit 1; fi
+
+# The newest Python at hand with the newest Django; all else as it is locked.
+test-newest:
+	@python=$$(for version in 3.15 3.14 3.13 3.12; do \
+		for python in python$$version $$(ls -d "$$HOME"/.pyenv/versions/$$version.*/bin/python 2>/dev/null | sort -rV); do \
+			"$$python" -c 'import ensurepip, sqlite3, ssl' 2>/dev/null && echo "$$python" && exit; \
+		done; \
+	done); \
+	if [ -z "$$python" ]; then \
+		echo "=== Not on a newer Python: there is none here, and the newest Django wants 3.12"; \
+		exit; \
+	fi; \
+	set -e; \
+	test -x .venv-newest/bin/python || "$$python" -m venv .venv-newest; \
+	sed -e '/^django==/d' -e '/--hash/d' -e 's/ *\\$$//' requirements/dev.txt > .venv-newest/locked.txt; \
+	.venv-newest/bin/python -m pip install --quiet --upgrade -r .venv-newest/locked.txt django; \
+	echo "=== On $$(.venv-newest/bin/python -V) with Django $$(.venv-newest/bin/django-admin --version)"; \
+	env -u DATABASE_URL .venv-newest/bin/python -m pytest --quiet $(QUICK)
 
 lint: .venv/dev
 	$(VENV)/ruff check .

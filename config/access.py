@@ -16,14 +16,13 @@ class AccessLog:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         began, status = perf_counter(), "-"
 
-        async def noting(message: dict[str, Any]) -> None:
+        def noting(message: dict[str, Any]) -> Any:
             nonlocal status
-            match message["type"]:
-                case "http.response.start":
-                    status = str(message["status"])
-                case "websocket.accept":
-                    status = "101"
-            await send(message)
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            elif message["type"] == "websocket.accept":
+                status = "101"
+            return send(message)  # awaited by who called: a stream comes through here with each token
 
         try:
             await self.application(scope, receive, noting)

@@ -7,10 +7,6 @@ from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallab
 from django.conf import settings
 
 
-class BodyTooLargeError(Exception):
-    pass
-
-
 class BodyLimit:
     """Answers 413 to larger bodies, as soon as their length is told or that much of them has come."""
 
@@ -19,22 +15,23 @@ class BodyLimit:
 
     async def __call__(self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         limit = settings.CHAT_MAX_BODY_BYTES
-        received = 0
+        received = _declared_length(scope)
+
+        def is_too_large() -> bool:
+            return bool(limit) and received > limit
 
         async def counting() -> Any:
             nonlocal received
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
-                if limit and received > limit:
-                    raise BodyTooLargeError
-            return message
+            # Whoever reads the body is told that it breaks off, and tidies up as for a client that leaves.
+            return {"type": "http.disconnect"} if is_too_large() else message
 
-        try:
-            if limit and _declared_length(scope) > limit:
-                raise BodyTooLargeError
+        if not is_too_large():
+            received = 0
             await self.application(scope, counting, send)
-        except BodyTooLargeError:
+        if is_too_large():
             await _refuse(send, f"A request may have {limit} bytes.")
 
 

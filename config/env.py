@@ -1,4 +1,7 @@
-"""Typed readers of environment variables. A value that does not fit stops the start with its name."""
+"""Typed readers of environment variables. A value that does not fit stops the start with its name.
+
+An empty one is as good as none: Compose files pass those.
+"""
 
 import contextlib
 import os
@@ -9,16 +12,16 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 
 TRUE = {"1", "true", "on"}
-FALSE = {"0", "false", "off", ""}
+FALSE = {"0", "false", "off"}
 
 
 def env_str(name: str, default: str) -> str:
-    return os.environ.get(name, default)
+    return os.environ.get(name) or default
 
 
 def env_bool(name: str, default: bool) -> bool:
     value = os.environ.get(name)
-    if value is None:
+    if not value:
         return default
     if value.lower() in TRUE:
         return True
@@ -43,13 +46,13 @@ def env_int(name: str, default: int) -> int:
 def env_list(name: str, default: list[str]) -> list[str]:
     """Comma-separated; blanks around the items do not count."""
     value = os.environ.get(name)
-    if value is None:
+    if not value:
         return default
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
 def env_choice(name: str, default: str, choices: set[str]) -> str:
-    value = os.environ.get(name, default)
+    value = os.environ.get(name) or default
     if value not in choices:
         raise ImproperlyConfigured(f"{name}={value!r} is none of {', '.join(sorted(choices))}.")
     return value
@@ -60,8 +63,18 @@ def env_secret(name: str, keep_in: Path) -> str:
     if value := os.environ.get(name):
         return value
     if path := os.environ.get(f"{name}_FILE"):
-        return Path(path).read_text().strip()
+        return _secret_in(Path(path), f"{name}_FILE")
     return _kept_secret(keep_in)
+
+
+def _secret_in(path: Path, name: str) -> str:
+    try:
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ImproperlyConfigured(f"{name}: cannot read a secret from {path} ({exc}).") from exc
+    if not secret:
+        raise ImproperlyConfigured(f"{name}: there is nothing in {path}.")
+    return secret
 
 
 def _kept_secret(path: Path) -> str:

@@ -5,6 +5,7 @@ import gc
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -44,23 +45,29 @@ class Lifespan:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await start_up()
-        _drain_at_sigterm()
+        _drain_at_signals()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await shut_down()
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _drain_at_sigterm() -> None:
-    """Begin at the signal: uvicorn tells us only when all connections have ended, and those wait for the replies."""
+def _drain_at_signals() -> None:
+    """Begin at the signal: uvicorn tells us only when all connections have ended, and those wait for the replies.
+
+    A second signal ends what has not finished.
+    """
     if threading.current_thread() is not threading.main_thread():
         return  # signals are not for a server that is only a part of its process
-    loop = asyncio.get_running_loop()
-    servers_own = signal.getsignal(signal.SIGTERM)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _draining(asyncio.get_running_loop(), signal.getsignal(number)))
 
+
+def _draining(loop: asyncio.AbstractEventLoop, servers_own: Any) -> Callable[[int, FrameType | None], None]:
     def drain(signum: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(tasks.spawn, engine.drain(settings.CHAT_DRAIN_SECONDS), "drain")
+        seconds = 0 if engine.is_draining else settings.CHAT_DRAIN_SECONDS
+        loop.call_soon_threadsafe(tasks.spawn, engine.drain(seconds), "drain")
         if callable(servers_own):
             servers_own(signum, frame)
 
-    signal.signal(signal.SIGTERM, drain)
+    return drain

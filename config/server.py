@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import daphne.cli
@@ -17,6 +18,8 @@ from zope.interface import implementer
 from config import lifespan
 from streams import tasks
 
+LAST_WORDS_SECONDS = 5.0
+
 
 @implementer(IPushProducer)
 class Tap:
@@ -25,6 +28,10 @@ class Tap:
     def __init__(self) -> None:
         self._open = asyncio.Event()
         self._open.set()
+
+    @property
+    def is_open(self) -> bool:
+        return self._open.is_set()
 
     def resumeProducing(self) -> None:  # noqa: N802 (Twisted's word)
         self._open.set()
@@ -44,8 +51,12 @@ class Server(daphne.server.Server):
         kwargs["websocket_max_message_size"] = kwargs["websocket_max_frame_size"] = settings.CHAT_MAX_BODY_BYTES
         super().__init__(*args, **kwargs)
         self._shutting_down: asyncio.Task[None] | None = None
-        self.has_listened = False
+        self._ports: list[Any] = []
         self.on_listening: Callable[[], None] = lambda: None
+
+    @property
+    def has_listened(self) -> bool:
+        return bool(self._ports)
 
     def run(self) -> None:
         reactor.callWhenRunning(reactor.callLater, 0, self._started)
@@ -53,21 +64,25 @@ class Server(daphne.server.Server):
 
     def listen_success(self, port: Any) -> None:
         super().listen_success(port)
-        self.has_listened = True
+        self._ports.append(port)
         self.on_listening()
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
         """Daphne would buffer without end what a slow client does not take; here the sender waits for it."""
-        connection = self.connections.get(protocol, {"disconnected": True})
-        if connection.get("disconnected"):
+        connection = self.connections.get(protocol)
+        if connection is None or "disconnected" in connection:
             return
         tap: Tap | None = connection.get("tap")
-        if tap and _ends_response(message):
+        if tap is None:
+            await super().handle_reply(protocol, message)
+            if _begins_stream(message):
+                connection["tap"] = _tap(protocol)
+            return
+        # What super() would look at again is known of a stream that runs, and there is one of these for each token.
+        if _ends_response(message):
             protocol.unregisterProducer()
-        await super().handle_reply(protocol, message)
-        if tap is None and _begins_stream(message):
-            connection["tap"] = _tap(protocol)
-        elif tap:
+        protocol.handle_reply(message)
+        if not tap.is_open:
             await tap.opened()
 
     def _started(self) -> None:
@@ -84,15 +99,26 @@ class Server(daphne.server.Server):
             self._shutting_down = tasks.spawn(self._drain_and_stop(), name="shutdown")
 
     async def _drain_and_stop(self) -> None:
-        for listener in self.listeners:
-            listener.addCallback(_stop_listening)
-        await lifespan.shut_down()
-        reactor.stop()
+        for port in self._ports:
+            port.stopListening()
+        try:
+            await lifespan.shut_down()
+            await self._all_told()
+        finally:
+            reactor.stop()
+
+    async def _all_told(self) -> None:
+        """Stopping would throw away what was said and not yet taken. Who is too slow comes back for it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                while reactor.getWriters() or any(map(_is_streaming, self.connections.items())):
+                    await asyncio.sleep(0.05)
 
 
-def _stop_listening(port: Any) -> Any:
-    port.stopListening()
-    return port
+def _is_streaming(connection: tuple[Any, dict[str, Any]]) -> bool:
+    """It is a response that has begun and not ended. A socket is for ever."""
+    protocol, details = connection
+    return "tap" in details and "disconnected" not in details and not isinstance(protocol, WebSocketProtocol)
 
 
 def _begins_stream(message: dict[str, Any]) -> bool:

@@ -99,6 +99,8 @@ TEMPLATES = [
     },
 ]
 
+DATA_UPLOAD_MAX_MEMORY_SIZE = None  # CHAT_MAX_BODY_BYTES limits every request, see config/bodies.py
+
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # straight from the packages that bring them: nothing to collect first
 
@@ -120,7 +122,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         ),
     }
 else:
-    DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 2, "max_size": 20, "timeout": 10}}
+    # The URL may have brought options of its own, such as sslmode.
+    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 2, "max_size": 20, "timeout": 10}
 
 # Threads that serve streams and sockets, each with a database connection of its own that stays open.
 DATABASE_THREADS = 4
@@ -176,6 +179,11 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "ValidationErrorEnum": "drf_standardized_errors.openapi_serializers.ValidationErrorEnum.choices",
+        "ClientErrorEnum": "drf_standardized_errors.openapi_serializers.ClientErrorEnum.choices",
+        "ServerErrorEnum": "drf_standardized_errors.openapi_serializers.ServerErrorEnum.choices",
+    },
     "POSTPROCESSING_HOOKS": ["drf_standardized_errors.openapi_hooks.postprocess_schema_enums"],
 }
 
@@ -188,7 +196,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {
-        "request_id": {"()": "asgi_correlation_id.CorrelationIdFilter", "uuid_length": 32, "default_value": "-"},
+        "request_id": {"()": "asgi_correlation_id.CorrelationIdFilter", "default_value": "-"},
     },
     "formatters": {
         "text": {"format": "{asctime} {levelname} {name} [{correlation_id}] {message}", "style": "{"},
@@ -212,6 +220,7 @@ LOGGING = {
         # Django would mail errors, and print requests a second time.
         "django": {"handlers": [], "propagate": True},
         "daphne": {"level": "WARNING"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},  # a traceback for each stray probe
         "httpx": {"level": "WARNING"},
         "twisted": {"level": "WARNING"},
     },

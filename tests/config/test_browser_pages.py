@@ -1,0 +1,113 @@
+"""The pages for people, in a real browser: whole, styled, and without a complaint on its console."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.browser import open_page
+from tests.processes import Watch, shown
+
+pytest_plugins = ["tests.process_fixtures"]
+
+
+class Complaints:
+    """What a page's console, its scripts and its requests have to say against it."""
+
+    def __init__(self, page) -> None:
+        self.heard: list[str] = []
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self._note(str(error)))
+        page.on("requestfailed", lambda request: self._note(f"{request.url} {request.failure}"))
+        page.on("response", lambda response: self._note(response.url) if response.status >= 400 else None)
+
+    def _hear(self, message) -> None:
+        # Browsers look for an icon of their own accord where a page names none, as Django's admin does not.
+        if message.type in ("error", "warning") and not message.location["url"].endswith("/favicon.ico"):
+            self._note(message.text)
+
+    def _note(self, what: str) -> None:
+        self.heard.append(what)
+
+
+@pytest.fixture
+async def server(empty_home, start_server, standin):
+    empty_home.settings["OLLAMA_URL"] = standin.url
+    server = start_server(empty_home)
+    empty_home.key = shown(server, "API key")
+    return server
+
+
+@asynccontextmanager
+async def spotless_page():
+    async with open_page() as page:
+        complaints = Complaints(page)
+        yield page
+        assert complaints.heard == []
+
+
+async def test_the_documentation_shows_the_whole_api(server, tmp_path):
+    async with spotless_page() as page:
+        foreign = []
+        page.on("request", lambda request: None if request.url.startswith((server.url, "data:")) else foreign.append(1))
+        await page.goto(f"{server.url}/docs")
+        await page.get_by_text("/api/chat/stream").first.wait_for()
+        assert await page.locator(".opblock").count() >= 20
+        assert await page.get_by_role("heading", name="Colloquy").count() == 1
+        await page.screenshot(path=tmp_path / "docs.png", full_page=True)
+        assert not foreign, "all of it comes from us"
+
+
+async def test_the_documentation_can_try_the_api(server, tmp_path):
+    async with spotless_page() as page:
+        await page.goto(f"{server.url}/docs")
+        await page.get_by_role("button", name="Authorize").click()
+        await page.locator(".modal-ux input[type=text]").first.fill(server.home.key)
+        await page.locator(".modal-ux button[type=submit]").first.click()
+        await page.locator(".modal-ux .btn-done").first.click()
+        operation = page.locator(".opblock", has=page.locator("[data-path='/api/keys']")).first
+        await operation.locator(".opblock-summary").click()
+        await operation.get_by_role("button", name="Try it out").click()
+        await operation.get_by_role("button", name="Execute").click()
+        answer = operation.locator(".live-responses-table .response")
+        await answer.wait_for()
+        await page.screenshot(path=tmp_path / "tried.png")
+        assert "200" in await answer.locator(".response-col_status").inner_text()
+
+
+async def test_the_admin_is_whole_from_the_login_to_a_new_key(server, tmp_path):
+    async with server.client() as client:
+        for question in ("Why is the sky blue?", "Is **this** <b>bold</b>?"):
+            await Watch.ask(client, "script:tokens-40-rate-0-unicode", question).ended()
+    async with spotless_page() as page:
+        await page.goto(f"{server.url}/admin/")
+        await page.screenshot(path=tmp_path / "login.png")
+        # Styled: Django's own form has rounded, coloured buttons.
+        colour = await page.locator("input[type=submit]").evaluate("button => getComputedStyle(button).backgroundColor")
+        assert colour not in ("rgba(0, 0, 0, 0)", "rgb(239, 239, 239)")
+        await page.fill("#id_username", "admin")
+        await page.fill("#id_password", shown(server, "Password"))
+        await page.click("input[type=submit]")
+        await page.screenshot(path=tmp_path / "home.png")
+
+        await page.goto(f"{server.url}/admin/conversations/conversation/")
+        assert await page.locator("#result_list tbody tr").count() == 2
+        await page.screenshot(path=tmp_path / "conversations.png")
+        await page.get_by_role("link", name="Is **this** <b>bold</b>?").click()
+        await page.get_by_role("link", name="All 2 messages").wait_for()
+        assert await page.locator(".readonly b", has_text="bold").count() == 0
+        await page.screenshot(path=tmp_path / "conversation.png", full_page=True)
+
+        await page.goto(f"{server.url}/admin/accounts/apikey/add/")
+        await page.locator(".select2-selection").click()
+        await page.locator(".select2-results__option", has_text="admin").click()
+        await page.fill("#id_name", "for the browser")
+        await page.screenshot(path=tmp_path / "add-key.png", full_page=True)
+        await page.click("input[name=_save]")
+        key = await page.locator(".messagelist code").inner_text()
+        await page.screenshot(path=tmp_path / "new-key.png")
+        await page.reload()
+        assert key not in await page.content()
+
+    server.home.key = key
+    async with server.client() as client:
+        assert (await client.get("/api/conversations")).json()["count"] == 2

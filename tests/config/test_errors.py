@@ -1,0 +1,100 @@
+"""One shape of errors, whichever door, and where no view was reached."""
+
+import pytest
+
+from tests.live import error_of
+
+
+@pytest.mark.parametrize("path", ["/api/nothing", "/api/", "/api/chat", "/api/chat/stream/", "/api/conversations/"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_unknown_path_is_not_found(alice_online, path, method):
+    response = alice_online.http.request(method, path)
+    assert response.status_code == 404
+    assert error_of(response)["code"] == "not_found"
+    assert response.headers["Content-Type"] == "application/json"
+
+
+def test_outside_the_api_it_is_a_page_for_people(alice_online):
+    response = alice_online.http.get("/nothing")
+    assert response.status_code == 404
+    assert response.headers["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("path", ["/api/conversations", "/api/chat/stream", "/api/chat/generations/x/events"])
+def test_a_host_that_is_not_ours_is_refused(alice_online, server, path):
+    server.may_log = ["Invalid HTTP_HOST"]
+    response = alice_online.http.get(path, headers={"Host": "evil.example"})
+    assert response.status_code == 400
+    assert error_of(response)["code"] == "invalid"
+
+
+def test_a_host_that_is_not_ours_opens_no_socket(alice_online):
+    import http.client
+
+    host, port = alice_online.address.split(":")
+    line = http.client.HTTPConnection(host, int(port), timeout=10)
+    line.request(
+        "GET",
+        "/ws/chat",
+        headers={
+            "Host": "evil.example",
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        },
+    )
+    assert line.getresponse().status == 403
+    line.close()
+
+
+@pytest.mark.parametrize("path", ["/api/conversations", "/api/chat/stream"])
+def test_a_method_that_is_not_served_is_said(alice_online, path):
+    response = alice_online.http.request("TRACE", path)
+    assert response.status_code == 405
+    assert error_of(response)["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/api/chat/stream"), ("GET", "/api/chat/generations"), ("POST", "/api/chat/ticket")]
+)
+def test_a_bug_of_ours_is_told_without_its_inside(alice_online, server, monkeypatch, method, path):
+    def crash(*args, **kwargs):
+        raise RuntimeError("the secret inside")
+
+    server.may_log = ["Server Error"]
+    monkeypatch.setattr("accounts.permissions.require_scope", crash)
+    response = alice_online.http.request(method, path, json={"message": "Hi"} if method == "POST" else None)
+
+    assert response.status_code == 500
+    assert response.json()["type"] == "server_error"
+    assert error_of(response)["code"] == "error"
+    assert "secret" not in response.text
+
+
+def test_a_bug_of_ours_is_told_over_the_socket_and_kept_in_the_log(alice_online, server, monkeypatch, caplog):
+    def crash(*args, **kwargs):
+        raise RuntimeError("the secret inside")
+
+    server.may_log = ["Server Error"]
+    with alice_online.socket() as socket:
+        socket.ask(action="ping")  # it is let in
+        monkeypatch.setattr("chat.websocket.require_scope", crash)
+        frame = socket.ask(action="send", message="Hi", request_id="r")
+        assert (frame["event"], frame["data"]["retryable"], frame["request_id"]) == ("error", True, "r")
+        assert "secret" not in str(frame)
+        assert socket.ask(action="ping")["event"] == "pong"
+    assert "the secret inside" in caplog.text
+
+
+@pytest.mark.parametrize("query", ["?after=%ff", "?ticket=%ff", "?after=%00", "?%ff=%ff"])
+def test_a_query_that_is_no_text_does_no_harm(alice_online, query):
+    with alice_online.send(model_name="script:tokens-1") as reply:
+        reply.rest()
+    response = alice_online.http.get(f"/api/chat/generations/{reply.generation_id}/events{query}")
+    assert response.status_code in (200, 401)
+
+
+@pytest.mark.parametrize("path", ["/api/chat/generations/%ff/events", "/api/%ff", "/api/chat/generations/%00", "/%ff"])
+def test_a_path_that_is_no_text_does_no_harm(alice_online, path):
+    assert alice_online.http.get(path).status_code in (400, 404)

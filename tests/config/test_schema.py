@@ -1,0 +1,102 @@
+import re
+
+import pytest
+
+from chat import events
+from streams.events import Event
+
+
+@pytest.fixture(scope="module")
+def schema():
+    from drf_spectacular.generators import SchemaGenerator
+    from drf_spectacular.validation import validate_schema
+
+    schema = SchemaGenerator().get_schema(request=None, public=True)
+    validate_schema(schema)
+    return schema
+
+
+def test_everyone_may_read_it(client, db):
+    response = client.get("/api/schema")
+    assert response.status_code == 200
+    assert response["Content-Type"].startswith("application/vnd.oai.openapi+json") or "json" in response["Content-Type"]
+    assert response.json()["openapi"].startswith("3.1")
+    assert response.json()["info"]["title"] == "Colloquy"
+
+
+@pytest.mark.parametrize(
+    ("path", "method"), [("/api/chat/stream", "post"), ("/api/chat/generations/{id}/events", "get")]
+)
+def test_the_streams_are_described(schema, path, method):
+    operation = schema["paths"][path][method]
+    stream = operation["responses"]["200"]
+    assert "text/event-stream" in stream["content"]
+    for event in (each for each in vars(events).values() if isinstance(each, type) and issubclass(each, Event)):
+        if hasattr(event, "name"):
+            assert f"`{event.name}`" in stream["description"]
+
+
+def test_the_ways_to_resume_are_described(schema):
+    operation = schema["paths"]["/api/chat/generations/{id}/events"]["get"]
+    assert {"Last-Event-ID", "after", "ticket"} <= {parameter["name"] for parameter in operation["parameters"]}
+    assert "204" in operation["responses"]
+    sent = schema["paths"]["/api/chat/stream"]["post"]
+    assert "Idempotency-Key" in {parameter["name"] for parameter in sent["parameters"]}
+
+
+def test_every_path_of_the_api_is_in_it(schema):
+    expected = {
+        "/api/conversations",
+        "/api/conversations/{id}",
+        "/api/conversations/{id}/messages",
+        "/api/chat/stream",
+        "/api/chat/generations",
+        "/api/chat/generations/{id}",
+        "/api/chat/generations/{id}/events",
+        "/api/chat/generations/{id}/stop",
+        "/api/chat/ticket",
+        "/api/keys",
+        "/api/keys/{id}",
+    }
+    assert expected <= set(schema["paths"])
+
+
+def test_operations_have_names_of_their_own(schema):
+    names = [
+        operation["operationId"]
+        for path in schema["paths"].values()
+        for operation in path.values()
+        if "operationId" in operation
+    ]
+    assert len(names) == len(set(names))
+    assert not [name for name in names if re.search(r"_\d+$", name)]
+
+
+def test_the_key_is_how_one_authenticates(schema):
+    schemes = schema["components"]["securitySchemes"]
+    assert {"type": "http", "scheme": "bearer"}.items() <= schemes["apiKey"].items()
+
+
+class TestThePage:
+    @pytest.fixture
+    def page(self, alice_online):
+        del alice_online.http.headers["Authorization"]
+        response = alice_online.http.get("/docs")
+        assert response.status_code == 200
+        return response.text
+
+    def test_it_loads_nothing_from_elsewhere(self, page):
+        assert not re.findall(r"(?:src|href)=[\"'](?:https?:)?//[^\"']*", page)
+
+    # WhiteNoise reads files in its own way, not asyncio's.
+    @pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
+    def test_what_it_loads_is_there(self, page, alice_online):
+        files = re.findall(r"(?:src|href)=[\"'](/static/[^\"']*)", page)
+        assert len(files) >= 3
+        for file in files:
+            response = alice_online.http.get(file)
+            assert response.status_code == 200, file
+            assert response.content
+
+    def test_it_shows_our_schema(self, page):
+        assert "/api/schema" in page

@@ -1,0 +1,142 @@
+"""`manage.py serve`: what someone sees who starts it for the first time."""
+
+import asyncio
+import re
+import socket
+import subprocess
+
+import httpx
+
+from llm_models.standin import text_of
+from tests.processes import Process, Watch, eventually, free_port, get, shown, until
+
+pytest_plugins = ["tests.process_fixtures"]
+
+# Looks for a real Ollama again soon: nobody wants to wait ten seconds for a test.
+SERVE_IMPATIENTLY = """
+import sys
+from django.core.management import execute_from_command_line
+from llm_models.standin import fallback
+fallback.LOOK_AGAIN_SECONDS = 0.2
+execute_from_command_line(["manage.py", "serve", *sys.argv[1:]])
+"""
+
+
+async def test_the_first_start_shows_the_password_and_a_key_once(empty_home, start_server, standin):
+    empty_home.settings["OLLAMA_URL"] = standin.url
+    first = start_server(empty_home)
+    # At once, though the output is a file: who kills the server does not lose them.
+    assert f"Colloquy serves at {first.url}" in first.log
+    user, password, key = (shown(first, what) for what in ("User", "Password", "API key"))
+    async with httpx.AsyncClient(base_url=first.url, trust_env=False) as browser:
+        page = await browser.get("/admin/login/")
+        [token] = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
+        form = {"username": user, "password": password, "csrfmiddlewaretoken": token}
+        entered = await browser.post("/admin/login/?next=/admin/", data=form)
+        assert (entered.status_code, entered.headers["Location"]) == (302, "/admin/")
+    empty_home.key = key
+    async with first.client() as client:
+        scopes = (await get(client, "/api/keys"))["results"][0]["scopes"]
+        assert sorted(scopes) == ["admin", "read", "write"]
+        first.kill()
+
+    second = start_server(empty_home)
+    assert "Password" not in second.log
+    assert key not in second.log
+    async with second.client() as client:
+        assert len((await get(client, "/api/keys"))["results"]) == 1
+
+
+def test_a_port_that_is_taken_is_told_with_what_to_do(home, tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        process = Process(["manage.py", "serve", "--port", str(port)], home.environment(), tmp_path / "taken.log")
+        assert process.wait() != 0
+    assert f"Cannot listen on 127.0.0.1:{port}" in process.log
+    assert "PORT=" in process.log
+    assert "Traceback" not in process.log
+
+
+def test_a_database_that_cannot_be_opened_is_told_without_the_whole_story(empty_home, tmp_path):
+    url = f"sqlite:///{tmp_path / 'nowhere' / 'database.sqlite3'}"
+    process = Process(
+        ["manage.py", "serve", "--port", "0"], empty_home.environment(DATABASE_URL=url), tmp_path / "no.log"
+    )
+    assert process.wait() != 0
+    assert "Cannot use the database: unable to open database file" in process.log
+    assert "Traceback" not in process.log
+
+
+async def test_without_an_ollama_the_stand_in_speaks_and_one_line_of_curl_shows_it(home, start_server):
+    server = start_server(home, OLLAMA_URL=nobody_home(), STANDIN_OLLAMA="auto")
+    async with server.client() as client:
+        ready = await eventually(lambda: get(client, "/health/ready"), lambda seen: seen["ollama"]["status"] == "ok")
+        assert ready["ollama"]["is_standin"] is True
+    assert "STAND-IN" in server.log
+    curl = await asyncio.create_subprocess_exec(
+        *("curl", "--no-progress-meter", "-N", f"{server.url}/api/chat/stream"),
+        *("-H", f"Authorization: Bearer {home.key}", "-H", "Content-Type: application/json"),
+        *("-d", '{"message": "Why is the sky blue?"}'),
+        stdout=subprocess.PIPE,
+    )
+    assert curl.stdout
+    lines = [line.decode() async for line in curl.stdout]
+    assert await curl.wait() == 0
+    assert lines[0] == "id: 1\n"
+    assert lines[1] == "event: conversation_created\n"
+    assert lines[-3] == "event: done\n"
+
+
+async def test_by_default_nobody_stands_in(home, start_server):
+    server = start_server(home, OLLAMA_URL=nobody_home())
+    async with server.client() as client:
+        ready = await get(client, "/health/ready")
+        assert (ready["status"], ready["ollama"]["status"]) == ("ok", "unavailable")
+        watch = await Watch.ask(client, "llama3.2").ended()
+        assert (watch.last.name, watch.last.data["code"]) == ("error", "ollama_unavailable")
+    assert "STAND-IN" not in server.log
+
+
+async def test_the_stand_in_steps_back_for_a_real_ollama_and_finishes_its_sentence(home, start_server, tmp_path):
+    url = nobody_home()
+    server = start_server(home, SERVE_IMPATIENTLY, OLLAMA_URL=url, STANDIN_OLLAMA="auto")
+    async with server.client() as client:
+        await eventually(lambda: get(client, "/health/ready"), lambda seen: seen["ollama"]["status"] == "ok")
+        model = "script:tokens-150-rate-30"
+        sentence = Watch.ask(client, model)
+        await until(lambda: sentence.text)
+        port = url.rpartition(":")[2]
+        real = Process(["manage.py", "standin_ollama", "--port", port], home.environment(), tmp_path / "real.log")
+        try:
+            await eventually(
+                lambda: get(client, "/health/ready"),
+                lambda seen: seen["ollama"]["status"] == "ok" and not seen["ollama"]["is_standin"],
+            )
+            assert (await Watch.ask(client, "script:tokens-3-rate-0").ended()).last.name == "done"
+            async with httpx.AsyncClient(trust_env=False) as asking:
+                stats = (await asking.get(f"{url}/_standin/stats")).json()
+            assert stats["chats_started"] == 1
+            await sentence.ended()
+            assert (sentence.last.name, sentence.text) == ("done", text_of(model))
+        finally:
+            real.end()
+    assert "steps back" in server.log
+
+
+async def test_the_signal_to_end_is_heard_while_the_stand_in_speaks(home, start_server):
+    server = start_server(home, OLLAMA_URL=nobody_home(), STANDIN_OLLAMA="auto")
+    async with server.client() as client:
+        await eventually(lambda: get(client, "/health/ready"), lambda seen: seen["ollama"]["status"] == "ok")
+        model = "script:tokens-90-rate-30"
+        watch = Watch.ask(client, model)
+        await until(lambda: watch.text)
+        server.popen.terminate()
+        await watch.ended()
+        assert (watch.last.name, watch.text) == ("done", text_of(model))
+    assert await server.wait_for_end(within=20) == 0
+
+
+def nobody_home() -> str:
+    return f"http://127.0.0.1:{free_port()}"
