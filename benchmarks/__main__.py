@@ -1,0 +1,50 @@
+"""`python -m benchmarks [names …]`: measures the system over real sockets, and prints one table."""
+
+import argparse
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from benchmarks import crowd, first_token, footprint, relay, report, slow_reader, start, stop
+from benchmarks.pace import Pace
+from benchmarks.report import Figure, say
+
+BENCHMARKS: dict[str, Callable[[Pace], list[Figure]]] = {
+    "first_token": first_token.run,
+    "crowd": crowd.run,
+    "start": start.run,
+    "relay": relay.run,
+    "slow_reader": slow_reader.run,
+    "stop": stop.run,
+    "footprint": footprint.run,
+}
+
+
+def main() -> None:
+    arguments = _arguments()
+    pace = Pace(is_quick=arguments.quick, is_full=arguments.full)
+    began = datetime.now(UTC)
+    results = {name: _measured(name, pace) for name in arguments.names or BENCHMARKS}
+    told = report.document(results, began, pace.is_quick)
+    print(report.table(figure for figures in results.values() for figure in figures))
+    print(f"\n{report.write(told)}")
+
+
+def _measured(name: str, pace: Pace) -> list[Figure]:
+    say(f"{name} … (load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)")
+    return BENCHMARKS[name](pace)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"Of {', '.join(BENCHMARKS)}; without: all.")
+    parser.add_argument("--quick", action="store_true", help="A few seconds each: to see that it works.")
+    parser.add_argument("--full", action="store_true", help="Also install the runtime afresh, to see its size.")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(BENCHMARKS):
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

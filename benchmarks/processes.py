@@ -1,0 +1,209 @@
+"""Starting the servers that are measured, each a process of its own, and ending them by their process id."""
+
+import atexit
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+ROOT = Path(__file__).resolve().parent.parent
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+START_SECONDS = 30.0
+END_SECONDS = 15.0
+
+NGINX_CONFIG = """
+daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+error_log stderr;
+events {{ worker_connections 2048; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass {upstream};
+            proxy_http_version 1.1;
+            proxy_buffering off;
+        }}
+    }}
+}}
+"""
+
+
+class DidNotStart(Exception):  # noqa: N818
+    pass
+
+
+@dataclass(frozen=True)
+class Server:
+    pid: int
+    port: int
+    key: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@dataclass(frozen=True)
+class Data:
+    """A DATA_DIR with a migrated database, and an API key that is in it."""
+
+    directory: Path
+    key: str
+
+
+@contextmanager
+def standin() -> Iterator[Server]:
+    port = free_port()
+    command = [*manage("standin_ollama"), "--port", str(port)]
+    with running(command, port, "/api/version") as server:
+        yield server
+
+
+@contextmanager
+def colloquy(ollama: Server, server: str = "daphne") -> Iterator[Server]:
+    """What is measured: this tree, with a fresh database."""
+    with tempfile.TemporaryDirectory(prefix="colloquy-bench-") as directory:
+        data = _prepared()
+        shutil.copytree(data.directory, directory, dirs_exist_ok=True)
+        port = free_port()
+        command = {
+            "daphne": [*manage("serve"), "--port", str(port)],
+            "uvicorn": uvicorn("config.asgi:application", port),
+        }[server]
+        with running(command, port, "/health", environment(Path(directory), ollama.url)) as started:
+            yield replace(started, key=data.key)
+
+
+@contextmanager
+def bare_consumer(ollama: Server, server: str = "daphne", transport: str = "aiohttp") -> Iterator[Server]:
+    """The baseline: relays without saving (baseline.py)."""
+    port = free_port()
+    application = "benchmarks.baseline:application"
+    command = {"daphne": daphne(application, port), "uvicorn": uvicorn(application, port)}[server]
+    env = {**os.environ, "OLLAMA_URL": ollama.url, "BASELINE_TRANSPORT": transport}
+    with running(command, port, "/health", env) as started:
+        yield started
+
+
+@contextmanager
+def nginx(ollama: Server) -> Iterator[Server]:
+    """The floor: a plain proxy in C."""
+    if NGINX is None:
+        raise DidNotStart("nginx is not installed")
+    with tempfile.TemporaryDirectory(prefix="colloquy-bench-") as directory:
+        port = free_port()
+        config = Path(directory) / "nginx.conf"
+        config.write_text(NGINX_CONFIG.format(directory=directory, port=port, upstream=ollama.url))
+        with running([NGINX, "-p", directory, "-c", str(config)], port, "/api/version") as started:
+            yield started
+
+
+@contextmanager
+def running(command: list[str], port: int, ready_path: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """The process, from its first 200 at `ready_path` to the end of the block."""
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            _await_answer(process, f"http://127.0.0.1:{port}{ready_path}")
+            yield Server(process.pid, port)
+        except DidNotStart as exc:
+            output.seek(0)
+            raise DidNotStart(f"{' '.join(command)}: {exc}\n{output.read()[-2000:]}") from None
+        finally:
+            _end(process)
+
+
+def environment(data_dir: Path, ollama_url: str) -> dict[str, str]:
+    """As `make serve` has it, with the limits that 200 streams of one key would pass switched off."""
+    return {
+        **{name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}},
+        "DATA_DIR": str(data_dir),
+        "DEBUG": "false",
+        "OLLAMA_URL": ollama_url,
+        "STANDIN_OLLAMA": "never",
+        "CHAT_MAX_RUNNING_PER_USER": "0",
+        "CHAT_REQUESTS_PER_MINUTE": "0",
+        "CHAT_DRAIN_SECONDS": "0",
+    }
+
+
+def manage(command: str) -> list[str]:
+    return [sys.executable, "manage.py", command]
+
+
+def daphne(application: str, port: int) -> list[str]:
+    return [sys.executable, "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), application]
+
+
+def uvicorn(application: str, port: int) -> list[str]:
+    options = "--loop uvloop --http httptools --ws none --no-access-log --log-level warning"
+    ending = "--timeout-graceful-shutdown 2"
+    return [
+        *[sys.executable, "-m", "uvicorn", application, "--port", str(port)],
+        *options.split(),
+        *ending.split(),
+    ]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@cache
+def _prepared() -> Data:
+    """Made once; each server gets a copy."""
+    directory = Path(tempfile.mkdtemp(prefix="colloquy-bench-data-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    env = environment(directory, "http://127.0.0.1:9")
+    _manage_once(["migrate", "--verbosity", "0"], env)
+    return Data(directory, _manage_once(["create_api_key", "bench", "--create-user"], env).strip())
+
+
+def _manage_once(arguments: list[str], env: Mapping[str, str]) -> str:
+    command = [sys.executable, "manage.py", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=env, check=True, text=True, timeout=START_SECONDS, capture_output=True)
+    return done.stdout
+
+
+def _await_answer(process: "subprocess.Popen[bytes]", url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise DidNotStart(f"ended with {process.returncode}")
+        try:
+            with urlopen(url, timeout=2) as response:
+                if response.status == 200:
+                    return
+        except (URLError, OSError):
+            time.sleep(0.02)
+    raise DidNotStart(f"no answer in {START_SECONDS:.0f} s")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

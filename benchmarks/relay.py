@@ -1,0 +1,147 @@
+"""What a token costs on its way: 200 steady streams, saved, beside consumers and a proxy that only pass them on."""
+
+import statistics
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from benchmarks import load, processes
+from benchmarks.load import Door, Group, Load, Measured
+from benchmarks.pace import Pace
+from benchmarks.processes import Server
+from benchmarks.report import Figure, beside, difference, plain, say
+
+STREAMS = 200
+RATE = 30
+SPREAD, WARM_UP = 4.0, 4.0
+GAP_MS = 20.0
+MOST_GROWTH_MB = 10.0
+CPU_SECONDS = {"daphne": 0.14, "uvicorn": 0.09}
+TIMES_BARE = 1.3
+
+
+@dataclass(frozen=True)
+class Relay:
+    """One of those that are compared."""
+
+    name: str
+    start: Callable[[Server], AbstractContextManager[Server]]
+    door: Callable[[Server, str], Door]
+    is_scale_only: bool = False
+    """Measured once."""
+
+
+RELAYS = [
+    Relay("ours, daphne", processes.colloquy, load.colloquy_door),
+    Relay("bare, daphne", processes.bare_consumer, load.bare_door),
+    Relay("ours, uvicorn", lambda ollama: processes.colloquy(ollama, "uvicorn"), load.colloquy_door),
+    Relay("bare, uvicorn", lambda ollama: processes.bare_consumer(ollama, "uvicorn"), load.bare_door),
+    Relay("direct", nullcontext, load.ollama_door),
+    Relay("nginx", processes.nginx, load.ollama_door, is_scale_only=True),
+    Relay(
+        "bare with httpx's own transport, daphne",
+        lambda ollama: processes.bare_consumer(ollama, transport="httpx"),
+        load.bare_door,
+        is_scale_only=True,
+    ),
+]
+
+
+def run(pace: Pace) -> list[Figure]:
+    measured: dict[str, list[Measured]] = {relay.name: [] for relay in RELAYS}
+    for number in range(pace.rounds):
+        for relay in RELAYS:
+            if number == 0 or not relay.is_scale_only:
+                measured[relay.name].append(_measure(relay, pace))
+    return [
+        *_cpu("daphne", measured),
+        *_cpu("uvicorn", measured),
+        plain("Relay: CPU per 1,000 tokens, nginx (the floor)", "s", _median_cpu(measured["nginx"])),
+        plain(
+            "Relay: CPU per 1,000 tokens, bare, httpx's own transport",
+            "s",
+            _median_cpu(measured["bare with httpx's own transport, daphne"]),
+        ),
+        *(_gaps(server, measured) for server in CPU_SECONDS),
+        *(_memory(server, measured) for server in CPU_SECONDS),
+    ]
+
+
+def _measure(relay: Relay, pace: Pace) -> Measured:
+    window = pace.pick(20.0, 4.0)
+    model = f"script:tokens-{round(RATE * (SPREAD + WARM_UP + window + 10))}-rate-{RATE}"
+    with processes.standin() as ollama, relay.start(ollama) as server:
+        measured = load.put(
+            Load(
+                [Group("all", STREAMS, relay.door(server, model))],
+                spread=SPREAD,
+                warm_up=WARM_UP,
+                window=window,
+                watch={"server": server.pid, "standin": ollama.pid},
+            )
+        )
+    seen = measured.seen["all"]
+    say(
+        f"  {relay.name}: {measured.cpu_per_1000_tokens():.4f} s per 1,000 tokens, {seen.tokens} tokens,"
+        f" gaps p99 {seen.gap_p99:.0f} ms; others used {measured.others_cpu:.1f} cores"
+    )
+    if seen.troubles:
+        raise RuntimeError(f"{relay.name}: {seen.troubles}")
+    return measured
+
+
+def _cpu(server: str, measured: dict[str, list[Measured]]) -> list[Figure]:
+    ours, bare = measured[f"ours, {server}"], measured[f"bare, {server}"]
+    # Each round's pair ran close together; the machine may have changed between the rounds.
+    ratios = [mine.cpu_per_1000_tokens() / its.cpu_per_1000_tokens() for mine, its in zip(ours, bare, strict=True)]
+    return [
+        beside(
+            f"Relay: CPU per 1,000 tokens, {server}, saved",
+            "s",
+            _median_cpu(ours),
+            _median_cpu(bare),
+            CPU_SECONDS[server],
+            rounds=[one.cpu_per_1000_tokens() for one in ours],
+            baseline_rounds=[one.cpu_per_1000_tokens() for one in bare],
+            tokens=[one.tokens for one in ours],
+            others_cpu=[one.others_cpu for one in ours],
+        ),
+        plain(
+            f"Relay: ours over the bare consumer, {server}",
+            "times",
+            statistics.median(ratios),
+            TIMES_BARE,
+            rounds=ratios,
+        ),
+    ]
+
+
+def _median_cpu(measured: list[Measured]) -> float:
+    return statistics.median(one.cpu_per_1000_tokens() for one in measured)
+
+
+def _gaps(server: str, measured: dict[str, list[Measured]]) -> Figure:
+    ours, direct = measured[f"ours, {server}"], measured["direct"]
+    return difference(
+        f"Relay: gaps between tokens at p99, {server}, over direct",
+        "ms",
+        _median_gap(ours),
+        _median_gap(direct),
+        GAP_MS,
+    )
+
+
+def _median_gap(measured: list[Measured]) -> float:
+    return statistics.median(one.seen["all"].gap_p99 for one in measured)
+
+
+def _memory(server: str, measured: dict[str, list[Measured]]) -> Figure:
+    """The logs of running replies grow with their text, and with nothing else."""
+    ours = measured[f"ours, {server}"]
+    return plain(
+        f"Relay: growth of memory in {ours[0].seconds:.0f} s, {server}",
+        "MB",
+        statistics.median(one.growth() / 1e6 for one in ours),
+        MOST_GROWTH_MB,
+        at_the_end=[one.rss_after["server"] / 1e6 for one in ours],
+    )

@@ -1,0 +1,30 @@
+"""One reply of ours, started by hand and known by its id."""
+
+import json
+from http.client import HTTPConnection, HTTPResponse
+
+from benchmarks.processes import Server
+
+LONGEST = 10.0
+
+
+def started(ours: Server, model: str) -> tuple[HTTPConnection, str]:
+    """The connection on which its first token has come, and the generation's id."""
+    connection = HTTPConnection("127.0.0.1", ours.port, timeout=LONGEST)
+    body = json.dumps({"message": "Tell me something.", "model_name": model})
+    headers = {**authorization(ours), "Content-Type": "application/json"}
+    connection.request("POST", "/api/chat/stream", body, headers)
+    response = connection.getresponse()
+    _await_token(response)
+    return connection, response.headers["X-Generation-Id"]
+
+
+def authorization(ours: Server) -> dict[str, str]:
+    return {"Authorization": f"Bearer {ours.key}"}
+
+
+def _await_token(response: HTTPResponse) -> None:
+    while line := response.readline():
+        if line == b"event: token\n":
+            return
+    raise RuntimeError("No token came.")
