@@ -11,14 +11,16 @@ serve: .venv/runtime
 # Real processes and a real browser take their time, and have nothing to say of another Python or Django.
 QUICK := --ignore-glob='*/test_process_*' --ignore-glob='*/test_browser_*' --ignore=tests/config/test_serve.py
 
-# On PostgreSQL without the browser, which does not see the difference.
+# What browsers, slow clients and first starts see is the same on PostgreSQL.
+ANYWHERE := --ignore-glob='*/test_browser_*' --ignore=tests/chat/test_process_clients.py --ignore=tests/config/test_serve.py
+
 test: .venv/dev
 	@failed=; \
 	echo "=== On SQLite"; \
 	env -u DATABASE_URL $(VENV)/python -m pytest || failed="$$failed SQLite"; \
 	if [ -n "$$TEST_POSTGRES_URL" ]; then \
 		echo "=== On PostgreSQL"; \
-		DATABASE_URL="$$TEST_POSTGRES_URL" $(VENV)/python -m pytest --ignore-glob='*/test_browser_*' \
+		DATABASE_URL="$$TEST_POSTGRES_URL" $(VENV)/python -m pytest $(ANYWHERE) \
 			|| failed="$$failed PostgreSQL"; \
 	else \
 		echo "=== Not on PostgreSQL: TEST_POSTGRES_URL is not set"; \

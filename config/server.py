@@ -12,6 +12,7 @@ from daphne.management.commands import runserver
 from daphne.ws_protocol import WebSocketProtocol
 from django.conf import settings
 from twisted.internet import reactor
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
@@ -94,7 +95,7 @@ class Server(daphne.server.Server):
 
     def _shut_down(self) -> None:
         if self._shutting_down:
-            reactor.stop()  # asked twice: at once
+            _stop()  # asked twice: at once
         else:
             self._shutting_down = tasks.spawn(self._drain_and_stop(), name="shutdown")
 
@@ -105,7 +106,7 @@ class Server(daphne.server.Server):
             await lifespan.shut_down()
             await self._all_told()
         finally:
-            reactor.stop()
+            _stop()
 
     async def _all_told(self) -> None:
         """Stopping would throw away what was said and not yet taken. Who is too slow comes back for it."""
@@ -113,6 +114,11 @@ class Server(daphne.server.Server):
             async with asyncio.timeout(LAST_WORDS_SECONDS):
                 while reactor.getWriters() or any(map(_is_streaming, self.connections.items())):
                     await asyncio.sleep(0.05)
+
+
+def _stop() -> None:
+    with suppress(ReactorNotRunning):  # it is on its way already
+        reactor.stop()
 
 
 def _is_streaming(connection: tuple[Any, dict[str, Any]]) -> bool:

@@ -1,4 +1,4 @@
-"""The fixtures that start real server processes. A test module has them by `pytest_plugins`."""
+"""The fixtures that start real server processes."""
 
 import re
 import shutil
@@ -28,11 +28,11 @@ def _set_up_home(tmp_path_factory) -> Iterator[Home]:
 
 
 @pytest.fixture
-def home(_set_up_home, standin, tmp_path) -> Iterator[Home]:
+def home(_set_up_home, upstream, tmp_path) -> Iterator[Home]:
     """Where a test's servers live: of their own, with Alice's key, and the stand-in Ollama at hand."""
     with _new_database(_set_up_home.database_url) as database_url:
         copied = shutil.copytree(_set_up_home.data_dir, tmp_path / "home")
-        yield Home(copied, database_url, _set_up_home.key, {"OLLAMA_URL": standin.url})
+        yield Home(copied, database_url, _set_up_home.key, {"OLLAMA_URL": upstream.url})
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def empty_home(tmp_path) -> Iterator[Home]:
 
 
 @pytest.fixture
-def standin() -> Iterator[StandinOllama]:
-    with standin_in_thread() as standin:
-        yield standin
+def upstream() -> Iterator[StandinOllama]:
+    with standin_in_thread() as upstream:
+        yield upstream
 
 
 @pytest.fixture
@@ -57,10 +57,11 @@ def start_server() -> Iterator[StartServer]:
     """
     servers: list[ServerProcess] = []
 
-    def start(home: Home, kind: str = "serve", port: int = 0, **settings: object) -> ServerProcess:
+    def start(home: Home, kind: str = "serve", port: int = 0, wait: bool = True, **settings: object) -> ServerProcess:
         server = ServerProcess(home, kind, port or free_port(), len(servers) + 1, settings)
         servers.append(server)
-        server.wait_until_healthy()
+        if wait:
+            server.wait_until_healthy()
         return server
 
     yield start

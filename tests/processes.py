@@ -287,6 +287,7 @@ def connected(server: ServerProcess) -> websockets.connect:
         f"ws://127.0.0.1:{server.port}/ws/chat",
         additional_headers={"Authorization": f"Bearer {server.home.key}"},
         open_timeout=PATIENCE_SECONDS,
+        close_timeout=1,  # of one who does not read
         max_size=None,
         proxy=None,
     )

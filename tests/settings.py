@@ -3,7 +3,7 @@ import tempfile
 
 os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="colloquy-test-"))
 
-from config.settings import *  # noqa: E402
+from config.settings import *
 
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # A file, as in production: a database in memory knows neither WAL nor a second writer.

@@ -8,8 +8,6 @@ from llm_models.standin import text_of
 from tests.browser import open_page
 from tests.processes import Watch, free_port, until
 
-pytest_plugins = ["tests.process_fixtures"]
-
 FIVE_SECONDS = "script:tokens-150-rate-30-unicode"
 
 FOLLOW = """

@@ -7,15 +7,17 @@ import pytest
 from llm_models.standin import text_of
 from tests.processes import Watch, eventually, generation, messages, until
 
-pytest_plugins = ["tests.process_fixtures"]
-
 FIVE_SECONDS = "script:tokens-200-rate-40"
+TWO_SECONDS = "script:tokens-80-rate-40"
 LONG = "script:tokens-4000-rate-40"
 
 
 @pytest.fixture
 def pair(home, start_server):
-    return start_server(home), start_server(home)
+    servers = [start_server(home, wait=False) for _ in range(2)]
+    for server in servers:
+        server.wait_until_healthy()
+    return servers
 
 
 async def test_a_second_server_leaves_the_replies_of_the_first_alone(home, start_server):
@@ -36,7 +38,7 @@ async def test_a_second_server_leaves_the_replies_of_the_first_alone(home, start
 async def test_what_one_server_writes_can_be_watched_at_the_other(pair):
     first, second = pair
     async with first.client() as here, second.client() as there:
-        original = Watch.ask(here, FIVE_SECONDS)
+        original = Watch.ask(here, TWO_SECONDS)
         await until(lambda: original.text)
         elsewhere = Watch.resume(there, original.generation_id)
         halfway = Watch.resume(there, original.generation_id, after=original.last.seq)
@@ -44,12 +46,12 @@ async def test_what_one_server_writes_can_be_watched_at_the_other(pair):
         for watch in (elsewhere, halfway):
             await watch.ended()
             assert watch.names == ["snapshot", "done"]
-            assert watch.events[0].data["content"] == text_of(FIVE_SECONDS)
+            assert watch.events[0].data["content"] == text_of(TWO_SECONDS)
             assert watch.last == original.last
             assert (await Watch.resume(there, original.generation_id, after=watch.last.seq).ended()).status == 204
 
 
-async def test_a_reply_can_be_stopped_at_the_other_server(pair, standin):
+async def test_a_reply_can_be_stopped_at_the_other_server(pair, upstream):
     first, second = pair
     async with first.client() as here, second.client() as there:
         watch = Watch.ask(here, LONG)
@@ -60,7 +62,7 @@ async def test_a_reply_can_be_stopped_at_the_other_server(pair, standin):
         await watch.ended()
         assert time.monotonic() - began < 5  # the first looks once a second, on a machine that may be busy
         assert (watch.last.name, watch.last.data["status"]) == ("done", "stopped")
-        await until(lambda: standin.stats["client_closed_early"] == 1)
+        await until(lambda: upstream.stats["client_closed_early"] == 1)
         _, reply = await messages(there, watch.created["conversation_id"])
         assert (reply["status"], reply["content"]) == ("stopped", watch.text)
 

@@ -50,6 +50,29 @@ def test_a_reader_may_come_back_to_any_point_after_the_end(alice_online):
         assert rest[-1] == events[-1]
 
 
+def test_a_reader_may_come_back_to_a_thousand_points(alice_online):
+    """As many of them as there is time for while the reply is written, the others after its end."""
+    model = "script:tokens-700-rate-200"
+    pieces = ["", "", ""] + [f"tok{number} " for number in range(1, 701)]
+    randomness = random.Random(1000)
+    came_back = 0
+    with alice_online.send(model_name=model) as reply:
+        while reply.next().name != "done":
+            after = randomness.randint(0, reply.seen[-1].id)
+            with alice_online.watch(reply.generation_id, after=after) as again:
+                event = again.next()
+            assert event.id > after
+            assert text_in([event]) == "".join(pieces[after + 1 : event.id + 1])
+            came_back += 1
+    assert came_back > 20
+
+    for _ in range(1000 - came_back):
+        after = randomness.randint(0, 702)
+        rest = alice_online.replay(reply.generation_id, after=after)
+        assert text_in(rest) == "".join(pieces[after + 1 :])
+        assert rest[-1].name == "done"
+
+
 def test_resuming_is_told_the_rest_while_the_reply_goes_on(alice_online):
     with alice_online.send(model_name=UNENDING) as reply:
         reply.until_text(len("tok1 tok2 tok3 "))

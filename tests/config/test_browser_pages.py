@@ -7,8 +7,6 @@ import pytest
 from tests.browser import open_page
 from tests.processes import Watch, shown
 
-pytest_plugins = ["tests.process_fixtures"]
-
 
 class Complaints:
     """What a page's console, its scripts and its requests have to say against it."""
@@ -30,8 +28,8 @@ class Complaints:
 
 
 @pytest.fixture
-async def server(empty_home, start_server, standin):
-    empty_home.settings["OLLAMA_URL"] = standin.url
+async def server(empty_home, start_server, upstream):
+    empty_home.settings["OLLAMA_URL"] = upstream.url
     server = start_server(empty_home)
     empty_home.key = shown(server, "API key")
     return server

@@ -10,8 +10,6 @@ import httpx
 from llm_models.standin import text_of
 from tests.processes import Process, Watch, eventually, free_port, get, shown, until
 
-pytest_plugins = ["tests.process_fixtures"]
-
 # Looks for a real Ollama again soon: nobody wants to wait ten seconds for a test.
 SERVE_IMPATIENTLY = """
 import sys
@@ -22,8 +20,8 @@ execute_from_command_line(["manage.py", "serve", *sys.argv[1:]])
 """
 
 
-async def test_the_first_start_shows_the_password_and_a_key_once(empty_home, start_server, standin):
-    empty_home.settings["OLLAMA_URL"] = standin.url
+async def test_the_first_start_shows_the_password_and_a_key_once(empty_home, start_server, upstream):
+    empty_home.settings["OLLAMA_URL"] = upstream.url
     first = start_server(empty_home)
     # At once, though the output is a file: who kills the server does not lose them.
     assert f"Colloquy serves at {first.url}" in first.log
@@ -104,7 +102,7 @@ async def test_the_stand_in_steps_back_for_a_real_ollama_and_finishes_its_senten
     server = start_server(home, SERVE_IMPATIENTLY, OLLAMA_URL=url, STANDIN_OLLAMA="auto")
     async with server.client() as client:
         await eventually(lambda: get(client, "/health/ready"), lambda seen: seen["ollama"]["status"] == "ok")
-        model = "script:tokens-150-rate-30"
+        model = "script:tokens-90-rate-30"
         sentence = Watch.ask(client, model)
         await until(lambda: sentence.text)
         port = url.rpartition(":")[2]
@@ -129,7 +127,7 @@ async def test_the_signal_to_end_is_heard_while_the_stand_in_speaks(home, start_
     server = start_server(home, OLLAMA_URL=nobody_home(), STANDIN_OLLAMA="auto")
     async with server.client() as client:
         await eventually(lambda: get(client, "/health/ready"), lambda seen: seen["ollama"]["status"] == "ok")
-        model = "script:tokens-90-rate-30"
+        model = "script:tokens-45-rate-30"
         watch = Watch.ask(client, model)
         await until(lambda: watch.text)
         server.popen.terminate()
