@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, transaction
 
 from accounts.models import ApiKey, User
+from chat.reaper import reap
 
 
 class Command(BaseCommand):
@@ -24,6 +25,7 @@ class Command(BaseCommand):
             raise CommandError(f"Cannot use the database: {exc}".strip()) from exc
         if not User.objects.exists():
             self.first_run(host, port)
+        reap()  # before anyone can meet a conversation that a killed server has left busy
         self.serve(host, port)
 
     def first_run(self, host: str, port: int) -> None:
