@@ -87,7 +87,7 @@ def _write(
         last_seq=RESERVED_NUMBERS,
         created_at=now,
         started_at=now,
-        idempotency_key=idempotency_key,
+        idempotency_key=idempotency_key or None,
         idempotency_digest=ask.digest,
         context=asdict(context.account),
     )

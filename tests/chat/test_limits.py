@@ -1,4 +1,6 @@
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from chat.models import Generation
 from conversations.models import Message
@@ -80,3 +82,11 @@ class TestMessages:
     def test_zero_is_no_limit(self, alice_online, settings):
         settings.CHAT_MAX_MESSAGE_CHARS = 0
         assert alice_online.ask("x" * 200_000, model_name="script:tokens-1")[-1].name == "done"
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL goes by what is in the table")
+def test_counting_what_a_user_has_running_does_not_read_what_has_ended(alice):
+    with CaptureQueriesContext(connection) as asked, connection.cursor() as cursor:
+        Generation.objects.count_running_of(alice)
+        cursor.execute("EXPLAIN QUERY PLAN " + asked[0]["sql"])
+        assert "USING INDEX generation_running (requested_by_id=?)" in str(cursor.fetchall())
