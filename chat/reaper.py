@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from chat.models import Generation, GenerationQuerySet
-from chat.run import message_status
+from chat.run import DRAINED, message_status
 from conversations.models import Conversation
 from streams.threads import in_database_thread
 from streams.workers import is_dead, is_of_this_host
@@ -19,8 +19,6 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_MAY_BE_OLD = timedelta(seconds=30)
 LOOK_AGAIN_SECONDS = 5.0
-
-DETAIL = "The server was stopped before the reply was complete."
 
 
 def reap() -> int:
@@ -65,8 +63,8 @@ def _interrupt(seen: Generation) -> bool:
         Generation.Status.INTERRUPTED if has_brought_something else Generation.Status.FAILED,
         # A reader may have seen numbers that were never saved. What it is told now is numbered beyond them.
         last_seq=seen.last_seq + 2,
-        error_code="interrupted",
-        error_detail=DETAIL,
-        error_is_retryable=True,
+        error_code=DRAINED.code,
+        error_detail=DRAINED.detail,
+        error_is_retryable=DRAINED.retryable,
     )
     return message.settle(message_status(Generation.Status.INTERRUPTED, has_brought_something))

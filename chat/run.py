@@ -12,7 +12,6 @@ from django import db
 from django.db import transaction
 from django.utils import timezone
 
-from chat.ask import Ask
 from chat.events import Failed, Token, ToolCalls
 from chat.models import Checkpoint, Generation
 from chat.replay import last_event
@@ -61,10 +60,6 @@ class Prompt:
     options: dict[str, Any] = field(default_factory=dict)
     think: bool | str | None = None
     format: str | dict[str, Any] | None = None
-
-    @classmethod
-    def of(cls, ask: Ask, model_name: str, messages: list[dict[str, Any]], options: dict[str, Any]) -> "Prompt":
-        return cls(model_name, messages, options, ask.think, ask.format)
 
 
 class Run:

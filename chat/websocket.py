@@ -22,7 +22,7 @@ from chat.ask import Ask
 from chat.engine import engine
 from chat.errors import RequestTooLarge
 from chat.models import Generation
-from chat.sse import seq_of
+from chat.sse import LONGEST_IDEMPOTENCY_KEY, seq_of
 from streams import tasks
 from streams.events import Numbered
 from streams.threads import in_database_thread
@@ -206,8 +206,10 @@ def _body(frame: Frame) -> Frame:
 
 def _idempotency_key(frame: Frame) -> str:
     key = frame.get("idempotency_key") or ""
-    if not isinstance(key, str) or len(key) > 200:
-        raise ValidationError({"idempotency_key": "A text of at most 200 characters."}, code="invalid")
+    if not isinstance(key, str) or len(key) > LONGEST_IDEMPOTENCY_KEY:
+        raise ValidationError(
+            {"idempotency_key": f"A text of at most {LONGEST_IDEMPOTENCY_KEY} characters."}, code="invalid"
+        )
     return key
 
 
