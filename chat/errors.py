@@ -21,13 +21,6 @@ class TooManyGenerations(APIException):
     wait = 5
 
 
-class ServerBusy(APIException):
-    status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-    default_code = "server_busy"
-    default_detail = "The server takes no new messages just now. Try again in a moment."
-    wait = 5
-
-
 class RequestTooLarge(APIException):
     """Of a frame. See config/bodies.py for what is larger than a body may be."""
 

@@ -13,13 +13,14 @@ from chat.context import Context, correct, fit
 from chat.errors import IdempotencyConflict, TooManyGenerations
 from chat.events import ConversationCreated, MessageCreated
 from chat.models import Generation
-from chat.run import RESERVED_NUMBERS, Prompt, Run
+from chat.run import GenerationRun, Prompt
 from conversations import tree
 from conversations.models import ActiveLeaf, Conversation, Message
 from conversations.titles import clean_title
 from llm_models import catalogue
 from llm_models.window import known_window, window
 from streams.events import Event
+from streams.run import RESERVED_NUMBERS
 from streams.threads import await_on_loop
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Choice:
         )
 
 
-def open_run(user: "User", ask: Ask, idempotency_key: str, worker_id: str) -> Run | Generation:
+def open_run(user: "User", ask: Ask, idempotency_key: str, worker_id: str) -> GenerationRun | Generation:
     """The run to launch, with its rows committed; or the generation that this key has made before.
 
     In a database thread. Raises what the client is to be told; nothing is written then.
@@ -72,7 +73,7 @@ def open_run(user: "User", ask: Ask, idempotency_key: str, worker_id: str) -> Ru
 @transaction.atomic
 def _write(
     user: "User", ask: Ask, conversation: Conversation, choice: Choice, idempotency_key: str, worker_id: str
-) -> Run:
+) -> GenerationRun:
     _must_have_place(user)
     parent = _parent(conversation, ask)
     question, reply = conversation.open_reply(parent, ask.message, ask.images, choice.model_name)
@@ -93,7 +94,7 @@ def _write(
     )
     generation.save(force_insert=True)
     prompt = Prompt(choice.model_name, context.messages, choice.options, ask.think, ask.format)
-    return Run(generation, prompt, _first_events(ask, conversation, question, generation))
+    return GenerationRun(generation, prompt, _first_events(ask, conversation, question, generation))
 
 
 def _made_with(idempotency_key: str, user: "User", ask: Ask) -> Generation | None:

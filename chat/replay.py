@@ -1,43 +1,10 @@
-"""What a reader is told of a reply whose log is gone: what the database holds of it."""
+"""What a finished reply tells, as the database has it."""
 
-import asyncio
-from collections.abc import AsyncGenerator
-from time import monotonic
 from typing import Any
-from uuid import UUID
 
 from chat.events import Done, Failed, Snapshot
 from chat.models import Generation
-from streams.events import Event, Numbered
-from streams.threads import in_database_thread
-
-LOOK_AGAIN_SECONDS = 1.0
-
-
-async def follow(generation_id: UUID, after: int, idle: float | None) -> AsyncGenerator[list[Numbered] | None, None]:
-    """Wait for the end, if the reply is still being written somewhere else, and tell the rest at once."""
-    said = monotonic()
-    while True:
-        generation = await in_database_thread(_load)(generation_id)
-        if generation is None:
-            return
-        if generation.is_finished:
-            break
-        if idle is not None and monotonic() - said >= idle:
-            said = monotonic()
-            yield None
-        await asyncio.sleep(LOOK_AGAIN_SECONDS)
-    if numbered := rest(generation, after):
-        yield numbered
-
-
-def rest(generation: Generation, after: int) -> list[Numbered]:
-    """What follows number `after` of a finished reply. The last two numbers stand for all that it said and its end."""
-    end = generation.last_seq
-    if after > end:
-        after = 0
-    numbered: list[Numbered] = [(end - 1, snapshot(generation)), (end, last_event(generation))]
-    return [(seq, event) for seq, event in numbered if seq > after]
+from streams.events import Event
 
 
 def snapshot(generation: Generation) -> Snapshot:
@@ -85,7 +52,3 @@ def usage(generation: Generation) -> dict[str, Any]:
 
 def _milliseconds(nanoseconds: int | None) -> int | None:
     return None if nanoseconds is None else round(nanoseconds / 1e6)
-
-
-def _load(generation_id: UUID) -> Generation | None:
-    return Generation.objects.told().filter(pk=generation_id).first()

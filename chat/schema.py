@@ -8,6 +8,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 
 from chat.ask import AskSerializer
+from streams.schema import COMING_BACK, NOTHING_LEFT
 
 EVENTS = """
 Each event has `id` (its number: 1, 2, 3 …), `event` (its name) and `data` (JSON). Comment lines (`: keep-alive`) come
@@ -62,17 +63,11 @@ CHAT_STREAM: dict[str, Any] = {
 GENERATION_EVENTS: dict[str, Any] = {
     "operation_id": "chat_generations_events",
     "parameters": [
-        OpenApiParameter(
-            "Last-Event-ID",
-            OpenApiTypes.STR,
-            OpenApiParameter.HEADER,
-            description="The number of the last event seen. An EventSource sends it by itself.",
-        ),
-        OpenApiParameter("after", OpenApiTypes.INT, description="The same, for those who cannot send headers."),
+        *COMING_BACK,
         OpenApiParameter("ticket", OpenApiTypes.STR, description="Instead of an API key: see `POST /api/chat/ticket`."),
     ],
     "responses": {
         (200, "text/event-stream"): STREAM,
-        204: OpenApiResponse(description="The last event has been seen: there is nothing left to read."),
+        204: NOTHING_LEFT,
     },
 }

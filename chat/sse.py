@@ -1,11 +1,9 @@
 """The SSE doors: start a reply and watch it, or watch one that runs. See streams/sse.py for how they are served."""
 
-from functools import partial
 from uuid import UUID
 
-from django.http.response import HttpResponse, HttpResponseBase
+from django.http.response import HttpResponseBase
 from drf_spectacular.utils import extend_schema
-from rest_framework import status
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.generics import get_object_or_404
@@ -18,7 +16,7 @@ from chat import schema, tickets
 from chat.ask import Ask
 from chat.engine import engine
 from chat.models import Generation
-from streams.sse import KEEP_ALIVE_SECONDS, EventStreamResponse
+from streams.sse import events_of, watch
 
 LONGEST_IDEMPOTENCY_KEY = 200
 
@@ -42,7 +40,7 @@ class ReplyStreamView(APIView):
         """Start a reply and watch it."""
         ask = Ask.of(request.data)
         generation = engine.begin(user_of(request), ask, _idempotency_key(request))
-        return _events_of(generation, after=0)
+        return _told(generation, events_of(engine, generation))
 
 
 class GenerationEventsView(APIView):
@@ -52,21 +50,10 @@ class GenerationEventsView(APIView):
     def get(self, request: Request, pk: UUID) -> HttpResponseBase:
         """Watch a reply from its beginning, or go on after the last event seen."""
         generation = get_object_or_404(Generation.objects.for_user(request.user), pk=pk)
-        after = seq_of(request.headers.get("Last-Event-ID") or request.query_params.get("after"))
-        if engine.nothing_after(generation, after):
-            # The only answer that makes an EventSource stop reconnecting.
-            return HttpResponse(status=status.HTTP_204_NO_CONTENT)
-        return _events_of(generation, after)
+        return _told(generation, watch(engine, generation, request))
 
 
-def seq_of(value: object) -> int:
-    """The number of the last event seen. What is no such number reads from the start."""
-    text = str(value)
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
-
-
-def _events_of(generation: Generation, after: int) -> EventStreamResponse:
-    response = EventStreamResponse(partial(engine.follow, generation.pk, after, idle=KEEP_ALIVE_SECONDS))
+def _told(generation: Generation, response: HttpResponseBase) -> HttpResponseBase:
     response["X-Generation-Id"] = str(generation.pk)
     return response
 

@@ -22,9 +22,10 @@ from chat.ask import Ask
 from chat.engine import engine
 from chat.errors import RequestTooLarge
 from chat.models import Generation
-from chat.sse import LONGEST_IDEMPOTENCY_KEY, seq_of
+from chat.sse import LONGEST_IDEMPOTENCY_KEY
 from streams import tasks
 from streams.events import Numbered
+from streams.sse import seq_of
 from streams.threads import in_database_thread
 
 UNAUTHENTICATED = 4401

@@ -11,11 +11,11 @@ from typing import Any
 
 from django.conf import settings
 
-from chat.engine import engine
-from chat.reaper import keep_reaping
+from config import runs
 from llm_models import ollama
 from llm_models.standin.fallback import stand_in_for_ollama
 from streams import tasks
+from streams.reaper import keep_reaping
 from streams.sse import EventStreamConsumer
 
 logger = logging.getLogger(__name__)
@@ -26,14 +26,14 @@ _forever: list[asyncio.Task[Any]] = []
 async def start_up() -> None:
     EventStreamConsumer.handler()  # loads the middleware now, not at the first request
     gc.freeze()  # what is there now stays: the collector need not go through it again and again
-    _forever.append(tasks.spawn(keep_reaping(), name="reaper"))
+    _forever.append(tasks.spawn(keep_reaping(runs.reap), name="reaper"))
     if settings.STANDIN_OLLAMA == "auto":
         _forever.append(tasks.spawn(stand_in_for_ollama(), name="stand-in for Ollama"))
 
 
 async def shut_down() -> None:
     """Let running replies finish, and save those that do not."""
-    await engine.drain(settings.CHAT_DRAIN_SECONDS)
+    await runs.drain(settings.CHAT_DRAIN_SECONDS)
     while _forever:
         await tasks.cancel(_forever.pop())
     await ollama.aclose()
@@ -65,8 +65,8 @@ def _drain_at_signals() -> None:
 
 def _draining(loop: asyncio.AbstractEventLoop, servers_own: Any) -> Callable[[int, FrameType | None], None]:
     def drain(signum: int, frame: FrameType | None) -> None:
-        seconds = 0 if engine.is_draining else settings.CHAT_DRAIN_SECONDS
-        loop.call_soon_threadsafe(tasks.spawn, engine.drain(seconds), "drain")
+        seconds = 0 if runs.are_draining() else settings.CHAT_DRAIN_SECONDS
+        loop.call_soon_threadsafe(tasks.spawn, runs.drain(seconds), "drain")
         if callable(servers_own):
             servers_own(signum, frame)
 

@@ -125,8 +125,10 @@ else:
     # The URL may have brought options of its own, such as sslmode.
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 2, "max_size": 20, "timeout": 10}
 
-# Threads that serve streams and sockets, each with a database connection of its own that stays open.
+# Threads that serve streams and sockets, and those that serve all other requests. Each has a database connection of its
+# own that stays open, and is made when all before it are busy.
 DATABASE_THREADS = 4
+REQUEST_THREADS = 8
 
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}

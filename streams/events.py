@@ -25,4 +25,9 @@ class Delta(Event):
         return cls(*("".join([getattr(delta, field.name) for delta in deltas]) for field in fields(cls)))
 
 
+@dataclass(frozen=True, slots=True)
+class State(Event):
+    """How things stand: of neighbours, only the last is still worth telling."""
+
+
 Numbered: TypeAlias = tuple[int, Event]

@@ -1,22 +1,29 @@
-"""The SSE door: Django answers the request, and where its answer is an event stream, the log is followed from there."""
+"""The HTTP door: Django answers the request, and where its answer is an event stream, the log is followed from there."""
 
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from contextvars import copy_context
+from functools import partial
+from http import HTTPStatus
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from channels.exceptions import StopConsumer
 from channels.generic.http import AsyncHttpConsumer
-from django.core.handlers.asgi import ASGIRequest
+from django.core import signals
+from django.core.handlers.asgi import ASGIRequest, get_script_prefix
 from django.core.handlers.base import BaseHandler
-from django.http.response import HttpResponseBadRequest, HttpResponseBase
+from django.http.response import HttpResponse, HttpResponseBadRequest, HttpResponseBase
+from django.urls import set_script_prefix
+from rest_framework.request import Request
 
 from streams import tasks
+from streams.engine import Engine
 from streams.events import Event, Numbered
-from streams.threads import in_database_thread
+from streams.models import RunRow
+from streams.threads import in_database_thread, in_request_thread
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +31,8 @@ EVENT_STREAM = "text/event-stream"
 
 KEEP_ALIVE_SECONDS = 15.0
 KEEP_ALIVE = b": keep-alive\n\n"
+
+Row = TypeVar("Row", bound=RunRow)
 
 
 def encode(numbered: list[Numbered]) -> bytes:
@@ -46,6 +55,25 @@ class EventStreamResponse(HttpResponseBase):
         self["X-Accel-Buffering"] = "no"  # nginx would hold tokens back
 
 
+def watch(engine: Engine[Row], row: Row, request: Request) -> HttpResponseBase:
+    """The events of a run after the last one that the client says it has seen."""
+    after = seq_of(request.headers.get("Last-Event-ID") or request.query_params.get("after"))
+    if engine.nothing_after(row, after):
+        # The only answer that makes an EventSource stop reconnecting.
+        return HttpResponse(status=HTTPStatus.NO_CONTENT)
+    return events_of(engine, row, after)
+
+
+def events_of(engine: Engine[Row], row: Row, after: int = 0) -> EventStreamResponse:
+    return EventStreamResponse(partial(engine.follow, row.pk, after, idle=KEEP_ALIVE_SECONDS))
+
+
+def seq_of(value: object) -> int:
+    """The number of the last event seen. What is no such number reads from the start."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+
+
 class EventStreamConsumer(AsyncHttpConsumer):
     """Serves the views that may answer with an EventStreamResponse.
 
@@ -55,6 +83,7 @@ class EventStreamConsumer(AsyncHttpConsumer):
     """
 
     channel_layer_alias = "none needed"
+    in_thread = staticmethod(in_database_thread)
 
     _handler: BaseHandler | None = None
 
@@ -70,7 +99,7 @@ class EventStreamConsumer(AsyncHttpConsumer):
         self.body.append(message.get("body", b""))
         if not message.get("more_body"):
             answer = self.answer(b"".join(self.body))
-            self.answering = tasks.spawn(answer, name="event stream", context=copy_context())
+            self.answering = tasks.spawn(answer, name="answer", context=copy_context())
 
     async def http_disconnect(self, message: dict[str, Any]) -> None:
         if hasattr(self, "answering"):
@@ -78,16 +107,26 @@ class EventStreamConsumer(AsyncHttpConsumer):
         raise StopConsumer
 
     async def answer(self, body: bytes) -> None:
-        response = await in_database_thread(self.respond)(body)
+        response, content = await self.in_thread(self.respond)(body)
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
         headers += [(b"set-cookie", cookie.OutputString().encode("ascii")) for cookie in response.cookies.values()]
         await self.send_headers(status=response.status_code, headers=headers)
         if isinstance(response, EventStreamResponse) and self.scope["method"] != "HEAD":
             await self.stream(response.follow())
         else:
-            await self.send_body(b"".join(response))
+            await self.send_body(content)
 
-    def respond(self, body: bytes) -> HttpResponseBase:
+    def respond(self, body: bytes) -> tuple[HttpResponseBase, bytes]:
+        """The answer, and its content unless that is a stream of events."""
+        set_script_prefix(get_script_prefix(self.scope))
+        signals.request_started.send(sender=type(self), scope=self.scope)
+        response = self._responded(body)
+        try:
+            return response, b"" if isinstance(response, EventStreamResponse) else b"".join(response)
+        finally:
+            response.close()
+
+    def _responded(self, body: bytes) -> HttpResponseBase:
         try:
             request = ASGIRequest(self.scope, BytesIO(body))
         except UnicodeDecodeError:
@@ -112,3 +151,13 @@ class EventStreamConsumer(AsyncHttpConsumer):
             EventStreamConsumer._handler = BaseHandler()
             EventStreamConsumer._handler.load_middleware()
         return EventStreamConsumer._handler
+
+
+class RequestConsumer(EventStreamConsumer):
+    """Serves all other views.
+
+    Django's own ASGI handler makes a thread and a database connection for each request, and goes from loop to thread
+    and back for each middleware.
+    """
+
+    in_thread = staticmethod(in_request_thread)

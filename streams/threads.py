@@ -1,4 +1,4 @@
-"""The threads in which streams, sockets and runs use the database.
+"""The threads in which requests, streams, sockets and runs use the database.
 
 They are few and live as long as the process, so each keeps one database connection open. Django's own handler uses a
 new thread for each request, and with it a new connection.
@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakSet
 
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -25,6 +26,8 @@ R = TypeVar("R")
 NAME = "database"
 
 _executor = ThreadPoolExecutor(settings.DATABASE_THREADS, thread_name_prefix=NAME)
+# Requests may wait long for Ollama or a lock, and streams are not to wait for them.
+_requests = ThreadPoolExecutor(settings.REQUEST_THREADS, thread_name_prefix=f"{NAME}-requests")
 # What runs have brought is saved here, however many requests hold the other threads, waiting for Ollama or a lock.
 _saving = ThreadPoolExecutor(1, thread_name_prefix=f"{NAME}-saving")
 _loop: contextvars.ContextVar[asyncio.AbstractEventLoop] = contextvars.ContextVar("loop that waits for this thread")
@@ -34,6 +37,11 @@ _kept: WeakSet[BaseDatabaseWrapper] = WeakSet()
 def in_database_thread(function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
     """The async twin of a function that uses the database on behalf of a client."""
     return _async_twin(function, _executor)
+
+
+def in_request_thread(function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
+    """The async twin of a function that answers a request."""
+    return _async_twin(function, _requests)
 
 
 def in_saving_thread(function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
@@ -54,13 +62,33 @@ def _async_twin(function: Callable[P, R], executor: ThreadPoolExecutor) -> Calla
 
 
 def call_soon(callback: Callable[..., object], *args: object) -> None:
-    """From a database thread: have the loop that waits for it call this. It does so before it sees our result."""
-    _loop.get().call_soon_threadsafe(callback, *args)
+    """Have the loop that waits for this thread call this. It does so before it sees our result.
+
+    It is found like that of `await_on_loop`.
+    """
+    if loop := _loop.get(None):
+        loop.call_soon_threadsafe(callback, *args)
+    else:
+        async_to_sync(_call)(callback, *args)
 
 
 def await_on_loop(coroutine: Coroutine[Any, Any, R]) -> R:
-    """From a database thread: the result of a coroutine that belongs to the loop."""
-    return asyncio.run_coroutine_threadsafe(coroutine, _loop.get()).result()
+    """From any thread but a loop's own: the result of a coroutine.
+
+    It runs on the loop that waits for this database thread; elsewhere on the one that `async_to_sync` finds or makes.
+    What it awaits must never need a database thread: they may all be waiting here.
+    """
+    if loop := _loop.get(None):
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+    return async_to_sync(_result_of)(coroutine)
+
+
+async def _result_of(coroutine: Coroutine[Any, Any, R]) -> R:
+    return await coroutine
+
+
+async def _call(callback: Callable[..., object], *args: object) -> None:
+    callback(*args)
 
 
 def close_connections() -> None:

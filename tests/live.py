@@ -16,20 +16,18 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 import uvicorn
-from django.conf import settings as django_settings
 from websockets.sync.client import ClientConnection, connect
 
 from accounts.models import ApiKey, User
-from chat import reaper
-from chat.engine import engine
 from chat.models import Generation
-from chat.run import STOPPED
+from config import runs
 from config.asgi import application
 from conversations.models import Conversation, Message
 from llm_models import ollama
 from llm_models.standin import StandinOllama, standin_in_thread, text_of
 from llm_models.window import forget_windows
-from streams import tasks, threads
+from streams import reaper, tasks, threads
+from streams.engine import Engine
 
 PATIENCE = 20.0
 
@@ -101,10 +99,12 @@ class LiveServer:
     def come_to_rest(self) -> None:
         """No request, no reply, no thread at work."""
         self._database_threads_are_idle()
-        self.call(_end_all_replies())
+        for engine in runs.engines:
+            self.call(_end_all(engine))
         self.is_idle()
-        assert not engine._runs
-        engine.logs._logs.clear()
+        for engine in runs.engines:
+            assert not engine._runs
+            engine.logs._logs.clear()
 
     def is_idle(self) -> None:
         """Wait until all requests are over, also those whose clients have left."""
@@ -116,18 +116,19 @@ class LiveServer:
 
     @staticmethod
     def _database_threads_are_idle() -> None:
-        barrier = Barrier(django_settings.DATABASE_THREADS)
-        for waiting in [threads._executor.submit(barrier.wait, PATIENCE) for _ in range(barrier.parties)]:
-            waiting.result(PATIENCE)
+        for pool in (threads._requests, threads._executor):
+            barrier = Barrier(pool._max_workers)
+            for waiting in [pool.submit(barrier.wait, PATIENCE) for _ in range(barrier.parties)]:
+                waiting.result(PATIENCE)
         threads._saving.submit(bool).result(PATIENCE)
 
 
-async def _end_all_replies() -> None:
+async def _end_all(engine: Engine[Any]) -> None:
     for run in list(engine._runs.values()):
-        run.end(STOPPED)
+        run.end(run.stopped)
     if engine._lives:
         _, late = await asyncio.wait(engine._lives, timeout=PATIENCE / 2)
-        assert not late, "A reply does not end."
+        assert not late, f"Of the {engine.kind}, one does not end."
     if engine._checkpointing:
         await tasks.cancel(engine._checkpointing)
     engine.is_draining = False
@@ -154,7 +155,7 @@ def standin(_standin_process) -> Iterator[StandinOllama]:
 def _server_process(django_db_setup, django_db_blocker) -> Iterator[LiveServer]:
     server = LiveServer()
     looked = Event()
-    reap = reaper.reap
+    reap = runs.reap
 
     def reap_once() -> int:
         try:
@@ -165,7 +166,7 @@ def _server_process(django_db_setup, django_db_blocker) -> Iterator[LiveServer]:
     with pytest.MonkeyPatch.context() as patch, django_db_blocker.unblock():
         # Between tests there is no database to look into.
         patch.setattr(reaper, "LOOK_AGAIN_SECONDS", 3600)
-        patch.setattr(reaper, "reap", reap_once)
+        patch.setattr(runs, "reap", reap_once)
         running = server.running()
         running.__enter__()
         assert looked.wait(PATIENCE)
@@ -382,6 +383,18 @@ class Online:
     def replay(self, generation_id: object, **where: Any) -> list[Told]:
         with self.watch(generation_id, **where) as stream:
             return stream.rest() if stream.status == 200 else []
+
+    def pull(self, model_name: str) -> Any:
+        """The job that pulls this model."""
+        answer = self.http.post("/api/models/pull", json={"model_name": model_name})
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    @contextmanager
+    def watch_pull(self, job: Any, after: object = None) -> Iterator[EventStream]:
+        params = {} if after is None else {"after": str(after)}
+        with self.http.stream("GET", job["events_url"], params=params) as response:
+            yield EventStream(response)
 
     def stop(self, generation_id: object) -> httpx.Response:
         return self.http.post(f"/api/chat/generations/{generation_id}/stop")

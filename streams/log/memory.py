@@ -8,17 +8,24 @@ from dataclasses import fields
 from functools import partial
 from uuid import UUID
 
-from streams.events import Delta, Event, Numbered
+from streams.events import Delta, Event, Numbered, State
 from streams.log.base import Log, Logs
 
 AT_ONCE = 8  # runs, some 2,000 tokens
 
 
 class _Single:
-    """One event that is not a delta."""
+    """One event that is not a delta; of neighbouring states, the last."""
 
     def __init__(self, seq: int, event: Event) -> None:
         self.first = self.last = seq
+        self.event = event
+
+    def takes(self, event: Event) -> bool:
+        return isinstance(event, State) and type(event) is type(self.event)
+
+    def add(self, event: Event) -> None:
+        self.last += 1
         self.event = event
 
     def since(self, after: int) -> Event:
@@ -129,7 +136,7 @@ class MemoryLog(Log):
     def append(self, event: Event) -> None:
         self.last_seq += 1
         newest = self._runs[-1] if self._runs else None
-        if isinstance(newest, _Deltas) and newest.takes(event):
+        if newest is not None and newest.takes(event):
             newest.add(event)  # type: ignore[arg-type]  # takes() looked at its type
         elif isinstance(event, Delta):
             self._runs.append(_Deltas(self.last_seq, event))

@@ -7,10 +7,10 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from chat.models import Generation
-from chat.run import RESERVED_NUMBERS
 from conversations.models import Message
 from llm_models.standin import text_of
 from streams import threads
+from streams.run import RESERVED_NUMBERS
 from tests.live import (
     UNENDING,
     conversation_of,

@@ -1,8 +1,8 @@
 import pytest
 
-from chat import sse
 from conversations.models import Message
 from llm_models.standin import text_of, thinking_of
+from streams import sse
 from tests.live import (
     SPEECHLESS,
     Told,
@@ -216,8 +216,8 @@ def test_asking_for_the_head_of_a_stream_does_not_wait_for_its_end(alice_online)
 
 def test_watching_from_another_process_waits_for_the_end(alice_online, server, monkeypatch):
     """There the log is not at hand: the reply is told at once when the database has all of it."""
-    from chat import replay
     from chat.engine import engine
+    from streams import replay
 
     monkeypatch.setattr(replay, "LOOK_AGAIN_SECONDS", 0.02)
     monkeypatch.setattr(sse, "KEEP_ALIVE_SECONDS", 0.05)

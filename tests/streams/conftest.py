@@ -1,7 +1,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from streams.events import Delta, Event
+from streams.events import Delta, Event, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,13 @@ class Happened(Event):
     name: ClassVar = "happened"
 
     what: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stood(State):
+    name: ClassVar = "stood"
+
+    at: int
 
 
 @dataclass(frozen=True, slots=True)

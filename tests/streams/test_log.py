@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
 
-from streams.events import Delta
+from streams.events import Delta, State
 from streams.log.memory import MemoryLog, MemoryLogs, _Deltas
-from tests.streams.conftest import Happened, Over, Said, Sung
+from tests.streams.conftest import Happened, Over, Said, Stood, Sung
 
 texts = st.text(max_size=4)
 deltas = st.builds(Said, texts, texts) | st.builds(Sung, texts)
-events = deltas | deltas | deltas | st.builds(Happened, st.integers())
+events = deltas | deltas | deltas | st.builds(Happened, st.integers()) | st.builds(Stood, st.integers())
 
 
 def log_of(written, *, is_over=False) -> MemoryLog:
@@ -42,6 +42,9 @@ def assert_is_the_rest(numbered, written, after):
         covered = written[seen:seq]
         if isinstance(event, Delta):
             assert event == type(event).joined(covered)
+            assert all(type(each) is type(event) for each in covered)
+        elif isinstance(event, State):
+            assert event == covered[-1]
             assert all(type(each) is type(event) for each in covered)
         else:
             assert covered == [event]
@@ -96,6 +99,14 @@ async def test_a_position_that_was_never_given_out_reads_from_the_start():
     for after in (3, 4, 10**18):
         async with aclosing(log.read(after)) as news:
             assert await anext(news) == [(1, Said("a")), (2, Happened(1))]
+
+
+async def test_of_states_only_the_last_is_kept():
+    log = log_of([Stood(number) for number in range(1000)])
+
+    log.append(Over())
+
+    assert await read_to_end(log) == [(1000, Stood(999)), (1001, Over())]
 
 
 async def test_silence_is_told_as_none_again_and_again():

@@ -3,6 +3,7 @@ import contextvars
 import threading
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connection
 
 from accounts.models import User
@@ -112,9 +113,12 @@ class TestCallSoon:
         async with asyncio.timeout(5):
             await called.wait()
 
-    def test_it_needs_a_loop_that_waits(self):
-        with pytest.raises(LookupError):
-            call_soon(print)
+    async def test_other_threads_find_the_loop_that_django_runs_on(self):
+        loops = []
+
+        await sync_to_async(call_soon)(lambda: loops.append(asyncio.get_running_loop()))
+
+        assert loops == [asyncio.get_running_loop()]
 
 
 class TestAwaitOnLoop:
@@ -139,3 +143,17 @@ class TestAwaitOnLoop:
 
         with pytest.raises(LookupError, match="not here"):
             await work()
+
+    @pytest.mark.parametrize("in_request", [True, False])
+    async def test_no_loop_waits_for_other_threads(self, in_request):
+        """Django's own threads run it on their loop, and the main thread of a command on one made for it."""
+
+        async def ask():
+            await asyncio.sleep(0)
+            return asyncio.get_running_loop()
+
+        def work():
+            return await_on_loop(ask())
+
+        ran_on = await (sync_to_async(work)() if in_request else asyncio.to_thread(work))
+        assert (ran_on is asyncio.get_running_loop()) == in_request

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, transaction
 
 from accounts.models import ApiKey, User
-from chat.reaper import reap
+from config.runs import reap
 
 
 class Command(BaseCommand):

@@ -1,0 +1,133 @@
+"""Launches, checkpoints and stops runs. Knows nothing of HTTP or sockets: the doors read the logs that it fills."""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+
+from streams import replay, tasks
+from streams.events import Event, Numbered
+from streams.log.memory import MemoryLogs
+from streams.models import RunQuerySet, RunRow
+from streams.run import Run
+from streams.threads import call_soon, in_saving_thread
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 0.9  # with the time that writing takes, a crash costs at most a second of what was brought
+LAST_SAVES_SECONDS = 10.0
+
+Row = TypeVar("Row", bound=RunRow)
+
+
+class Engine(ABC, Generic[Row]):
+    """The runs of one kind that live in this process."""
+
+    kind: str  # in the plural, for the log
+
+    def __init__(self) -> None:
+        self.logs = MemoryLogs()
+        self.is_draining = False
+        self._runs: dict[UUID, Run] = {}
+        self._lives: set[asyncio.Task[None]] = set()
+        self._checkpointing: asyncio.Task[None] | None = None
+        self._hurry: asyncio.Event  # a run waits for the next checkpoint
+
+    @abstractmethod
+    def rows(self) -> RunQuerySet[Any]: ...
+
+    @abstractmethod
+    def find(self, run_id: UUID) -> Row | None:
+        """With what `closing` tells of it. In a database thread."""
+
+    @abstractmethod
+    def closing(self, row: Row) -> Sequence[Event]:
+        """What stands for all that a finished run has told: the last events, as the database has them."""
+
+    def launch(self, run: Run) -> None:
+        """Have the loop run it. Its rows are committed; on the thread that did so."""
+        call_soon(self._launch, run)
+
+    def follow(
+        self, run_id: UUID, after: int = 0, idle: float | None = None
+    ) -> AsyncGenerator[list[Numbered] | None, None]:
+        """The events beyond number `after`: live, or as the database keeps them (see Log.read)."""
+        if log := self.logs.get(run_id):
+            return log.read(after, idle)
+        return replay.follow(lambda: self._closed(run_id), after, idle)
+
+    def nothing_after(self, row: Row, after: int) -> bool:
+        """The reader has seen the last event."""
+        if log := self.logs.get(row.pk):
+            return log.nothing_after(after)
+        return row.is_finished and after == row.last_seq
+
+    def stop(self, row: Row) -> bool:
+        """Have it end with what it has, wherever it runs. On any thread. False if it has ended."""
+        if not row.request_stop():
+            return False
+        if run := self._runs.get(row.pk):
+            run.loop.call_soon_threadsafe(run.end, run.stopped)
+        return True
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more; give what runs so long to finish, then save it as interrupted."""
+        self.is_draining = True
+        if self._lives:
+            logger.info("Waiting up to %s s for %s %s to finish", seconds, len(self._lives), self.kind)
+            await asyncio.wait(self._lives, timeout=seconds)
+        for run in self._runs.values():
+            run.end(run.drained)
+        if self._lives:
+            await asyncio.wait(self._lives, timeout=LAST_SAVES_SECONDS)
+
+    async def checkpoint(self) -> None:
+        """Save what all runs have brought, and end those that someone elsewhere wants stopped, or has taken away."""
+        runs = list(self._runs.values())
+        checkpoints = [run.checkpoint() for run in runs]
+        try:
+            running = await in_saving_thread(self.rows().checkpoint)(checkpoints)
+        except BaseException:
+            for run in runs:
+                run.not_checkpointed()
+            raise
+        for run, checkpoint in zip(runs, checkpoints, strict=True):
+            key = run.row.pk
+            run.checkpointed(checkpoint, is_running=key in running, stop_requested=bool(running.get(key)))
+
+    def _closed(self, run_id: UUID) -> replay.Closed | None:
+        row = self.find(run_id)
+        if row is None:
+            return None
+        return replay.Closed(row.last_seq, self.closing(row) if row.is_finished else None)
+
+    def _launch(self, run: Run) -> None:
+        if self._checkpointing is None or self._checkpointing.done():
+            self._hurry = asyncio.Event()
+            self._checkpointing = tasks.spawn(self._keep_checkpointing(), name=f"checkpoints of {self.kind}")
+        key = run.row.pk
+        run.begin(self.logs.create(key, keep_seconds=settings.CHAT_LOG_SECONDS), self._hurry.set)
+        self._runs[key] = run
+        life = tasks.spawn(run.live(), name=f"{type(run.row).__name__} {key}")
+        self._lives.add(life)
+        life.add_done_callback(self._lives.discard)
+        life.add_done_callback(lambda _: self._runs.pop(key))
+
+    async def _keep_checkpointing(self) -> None:
+        """One after the other: of two at once, the older state could be saved last."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHECKPOINT_SECONDS):
+                    await self._hurry.wait()
+            if not self._runs:
+                return
+            self._hurry.clear()
+            try:
+                await self.checkpoint()
+            except Exception:
+                logger.exception("Running %s cannot be saved just now", self.kind)

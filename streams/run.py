@@ -1,0 +1,156 @@
+"""One run, from its first event to its last: what all kinds of runs do alike."""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from django import db
+
+from streams.events import Event
+from streams.log.base import Log
+from streams.models import Checkpoint, RunRow
+from streams.threads import in_saving_thread
+
+logger = logging.getLogger(__name__)
+
+# That may be given out before the next checkpoint. After a crash, readers are told the rest under numbers beyond them.
+RESERVED_NUMBERS = 10_000
+
+NUMBERS_FOR_THE_END = 2  # what comes last may be two events at once
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    status: str
+    code: str = ""
+    detail: str = ""
+    retryable: bool = False
+
+
+class Run(ABC):
+    """Its work is cancelled to end it; saving what it brought never is."""
+
+    completed: ClassVar[Ending]
+    stopped: ClassVar[Ending]  # someone wished so
+    drained: ClassVar[Ending]  # the server goes down
+    crashed: ClassVar[Ending]  # a bug of ours
+
+    def __init__(self, row: RunRow, opening: list[Event]) -> None:
+        self.row = row
+        self.opening = opening
+        self.loop: asyncio.AbstractEventLoop
+        self.log: Log
+        self._hurry: Callable[[], None]
+        self._was_checkpointed = asyncio.Event()
+        self._numbers = row.last_seq  # how far they are saved
+        self._working: asyncio.Task[None] | None = None
+        self._early_ending: Ending | None = None
+
+    @abstractmethod
+    async def work(self) -> None:
+        """Do what the run is for; the events go to the log."""
+
+    @abstractmethod
+    def failure(self, exc: Exception) -> Ending | None:
+        """How it ends if its work raises this. None: that is a bug."""
+
+    @abstractmethod
+    def changes(self) -> dict[str, Any]:
+        """Fields of the row that a checkpoint is to save."""
+
+    @abstractmethod
+    def save(self, ending: Ending) -> Event:
+        """Settle all rows, in a database thread, and give the last event. May be called again if the database fails."""
+
+    @abstractmethod
+    def lighten(self) -> None:
+        """Drop what may be the reason that it cannot be saved."""
+
+    @abstractmethod
+    def unsaved(self) -> Event:
+        """The last event of a run that cannot be saved, for a reason that trying again does not cure."""
+
+    def begin(self, log: Log, hurry: Callable[[], None]) -> None:
+        """On the loop on which it is to live. `hurry` asks for a checkpoint now."""
+        self.loop = asyncio.get_running_loop()
+        self.log = log
+        self._hurry = hurry
+        for event in self.opening:
+            log.append(event)
+
+    async def live(self) -> None:
+        """Whatever happens, the row is settled, and only then is the last event said."""
+        ending = await self._work_to_the_end()
+        self.log.append(await self._settle(ending))
+
+    def end(self, ending: Ending) -> None:
+        """Cancel the work and end like this, unless it is complete already."""
+        self._early_ending = self._early_ending or ending
+        if self._working:
+            self._working.cancel()
+
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.row.pk, self._changes())
+
+    def checkpointed(self, checkpoint: Checkpoint, is_running: bool, stop_requested: bool) -> None:
+        """It is saved. A row that no longer runs has been ended, or deleted, by someone else."""
+        self._was_checkpointed.set()
+        self._numbers = checkpoint.changes.get("last_seq", self._numbers)
+        if stop_requested or not is_running:
+            self.end(self.stopped)
+
+    def not_checkpointed(self) -> None:  # noqa: B027 (most have nothing to do then)
+        """It could not be saved, and is to be part of the next checkpoint."""
+
+    async def numbers_to_go_on(self) -> None:
+        """Wait, if need be, until the numbers of the next events are saved."""
+        while self.log.last_seq + NUMBERS_FOR_THE_END > self._numbers:
+            self._was_checkpointed.clear()
+            self._hurry()
+            await self._was_checkpointed.wait()
+
+    def _changes(self) -> dict[str, Any]:
+        changes = self.changes()
+        if self._numbers - self.log.last_seq < RESERVED_NUMBERS / 2:
+            changes["last_seq"] = self.log.last_seq + RESERVED_NUMBERS
+        return changes
+
+    async def _work_to_the_end(self) -> Ending:
+        if self._early_ending:
+            return self._early_ending
+        # A task of its own, so that stopping cancels this and never the saving that follows.
+        self._working = asyncio.ensure_future(self.work())
+        try:
+            await self._working
+        except asyncio.CancelledError:
+            return self._early_ending or self.drained
+        except Exception as exc:
+            if ending := self.failure(exc):
+                logger.warning("%s %s: %s", type(self.row).__name__, self.row.pk, ending.code)
+                return ending
+            logger.exception("%s %s crashed", type(self.row).__name__, self.row.pk)
+            return self.crashed
+        finally:
+            self._working = None
+        return self.completed
+
+    async def _settle(self, ending: Ending) -> Event:
+        """Save until it is saved: a locked database or a full disk passes, what is lost does not come back."""
+        delay = 0.1
+        kind = type(self.row).__name__
+        while True:
+            try:
+                return await in_saving_thread(self.save)(ending)
+            except db.Error:
+                logger.exception("%s %s cannot be saved; trying again in %.1f s", kind, self.row.pk, delay)
+            except Exception:
+                logger.exception("%s %s cannot be saved as it is", kind, self.row.pk)
+                if ending is self.crashed:
+                    return self.unsaved()
+                ending = self.crashed
+                self.lighten()
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 5.0)
