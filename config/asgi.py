@@ -1,4 +1,4 @@
-"""The ASGI application: Channels for the streams and the sockets, Django's handler for everything else."""
+"""The ASGI application: which consumer serves what."""
 
 # ruff: noqa: E402 (Django is set up before what needs its models)
 
@@ -14,21 +14,25 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import WebsocketDenier
 from django.urls import re_path
 
-from chat.routing import http_urlpatterns, websocket_urlpatterns
+from chat import routing as chat
 from config import server
 from config.access import AccessLog
 from config.bodies import BodyLimit
 from config.lifespan import Lifespan
 from config.origins import KnownOrigins
+from streams.sse import RequestConsumer
 
-everything_else = re_path(r"", django_application)  # type: ignore[arg-type]  # Channels routes to applications
+streams = [*chat.http_urlpatterns]
+# Whether the process lives is to be told also when all its threads wait for a lock.
+healths = re_path(r"^health(/|$)", django_application)  # type: ignore[arg-type]  # Channels routes to applications
+everything_else = re_path(r"", RequestConsumer.as_asgi())
 no_such_socket = re_path(r"", WebsocketDenier.as_asgi())
 
 application = CorrelationIdMiddleware(
     ProtocolTypeRouter(
         {
-            "http": AccessLog(BodyLimit(URLRouter([*http_urlpatterns, everything_else]))),
-            "websocket": AccessLog(KnownOrigins(URLRouter([*websocket_urlpatterns, no_such_socket]))),
+            "http": AccessLog(BodyLimit(URLRouter([*streams, healths, everything_else]))),
+            "websocket": AccessLog(KnownOrigins(URLRouter([*chat.websocket_urlpatterns, no_such_socket]))),
             "lifespan": Lifespan(),
         }
     )
