@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from benchmarks import crowd, first_token, footprint, relay, report, slow_reader, start, stop
+from benchmarks import crowd, first_token, footprint, models, relay, report, slow_reader, start, stop
 from benchmarks.pace import Pace
 from benchmarks.report import Figure, say
 
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[Pace], list[Figure]]] = {
     "relay": relay.run,
     "slow_reader": slow_reader.run,
     "stop": stop.run,
+    "models": models.run,
     "footprint": footprint.run,
 }
 

@@ -1,17 +1,19 @@
 """All kinds of runs, for what begins and ends with the server."""
 
+import asyncio
 from typing import Any
 
 from chat import reaper
 from chat.engine import engine as replies
+from llm_models import pulls
 from streams.engine import Engine
 
-engines: list[Engine[Any]] = [replies]
+engines: list[Engine[Any]] = [replies, pulls.engine]
 
 
 def reap() -> int:
     """End what a process that is no more has left running, and give how many there were."""
-    return reaper.reap()
+    return reaper.reap() + pulls.reap()
 
 
 def are_draining() -> bool:
@@ -19,5 +21,5 @@ def are_draining() -> bool:
 
 
 async def drain(seconds: float) -> None:
-    """Give them so long to finish."""
-    await replies.drain(seconds)
+    """Give replies so long to finish. Pulls take longer than that, and can be taken up again where they stopped."""
+    await asyncio.gather(replies.drain(seconds), pulls.engine.drain(0))

@@ -1,20 +1,27 @@
-"""Which models there are, and what they can do."""
+"""Which models there are, and how we offer them. Plain functions for any thread: only Ollama's answer is awaited."""
 
-import hashlib
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypedDict
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.cache import cache
+from django.db import DatabaseError
 from django.utils import timezone
 
-from llm_models import ollama
+from llm_models import facts, ollama
+from llm_models.editions import begin_anew, cache_key
 from llm_models.errors import OllamaError
 from llm_models.flights import once
-from llm_models.window import forget_windows, trained_window
+from llm_models.models import Defaults, LLMModel, Presentation
+from llm_models.names import canonical
+from llm_models.window import forget_windows
+from streams.threads import await_on_loop
+
+logger = logging.getLogger(__name__)
 
 LAST_GOOD_COPY_SECONDS = 24 * 60 * 60
 
@@ -25,126 +32,131 @@ class Catalogue(TypedDict):
     stale: bool
 
 
-async def installed(*, refresh: bool = False) -> Catalogue:
-    """The installed models, the newest first. The last good copy, said to be stale, if Ollama is away."""
-    key = _cache_key()
-    last: Catalogue | None = await cache.aget(key)
+def installed(*, refresh: bool = False) -> Catalogue:
+    """As Ollama tells it, the newest first. The last good copy, said to be stale, if Ollama is away."""
+    key = cache_key("list")
+    last: Catalogue | None = cache.get(key)
     if last and not refresh and _is_fresh(last):
         return last
     try:
-        return await once(key, partial(_ask, key))
+        told = await_on_loop(once(key, partial(_ask, key, last)))
     except OllamaError:
         if last is None:
             raise
         return {**last, "stale": True}
+    # Those who waited for the same answer all do this; for all but the first it is a query that finds nothing to write.
+    _mirror(told["models"])
+    return told
 
 
-async def default_model() -> str | None:
-    """For those who name none: the newest model one can talk to."""
-    catalogue = await installed()
-    return next((model["name"] for model in catalogue["models"] if model["is_default"]), None)
+def offered(*, refresh: bool = False) -> Catalogue:
+    """The installed models as we offer them: without the hidden ones, under the names and with the default chosen here.
+
+    One query while the copy is fresh.
+    """
+    told = installed(refresh=refresh)
+    presentations = LLMModel.objects.presentations()
+    rows = [presentations.get(canonical(model["name"]), Presentation()) for model in told["models"]]
+    visible = [(model, row) for model, row in zip(told["models"], rows, strict=True) if not row.is_hidden]
+    default = _default(visible)
+    models = [
+        {
+            "name": model["name"],
+            "display_name": row.display_name or model["name"],
+            "description": row.description,
+            **model,
+            "is_default": model is default,
+        }
+        for model, row in visible
+    ]
+    return {**told, "models": models}
 
 
-async def info(name: str) -> dict[str, Any]:
-    shown = await ollama.show(name)
-    return {
-        "name": name,
-        "details": _details(shown.get("details")),
-        "parameters": _text(shown.get("parameters")),
-        "capabilities": _texts(shown.get("capabilities")),
-        "context_length": trained_window(shown),
-        "template": _text(shown.get("template")),
-        "license": _text(shown.get("license")),
-        "modified_at": _moment(shown.get("modified_at")),
-    }
+def default_model() -> str | None:
+    """For those who name none: the one chosen in the admin, else the newest that one can talk to."""
+    return next((model["name"] for model in offered()["models"] if model["is_default"]), None)
 
 
-async def running() -> list[dict[str, Any]]:
+def defaults_of(model_name: str) -> Defaults:
+    """What it is asked with, unless someone says otherwise. One cheap query, and nothing asked of Ollama."""
+    return LLMModel.objects.defaults_of(model_name)
+
+
+def running() -> list[dict[str, Any]]:
     """What Ollama has loaded, as `ps` tells it."""
     return [
         {
             "name": loaded["name"],
-            "size_bytes": _number(loaded.get("size")),
-            "vram_bytes": _number(loaded.get("size_vram")),
-            "expires_at": _moment(loaded.get("expires_at")),
-            "context_length": _number(loaded.get("context_length")),
+            "size_bytes": facts.number(loaded.get("size")),
+            "vram_bytes": facts.number(loaded.get("size_vram")),
+            "expires_at": facts.moment(loaded.get("expires_at")),
+            "context_length": facts.number(loaded.get("context_length")),
         }
-        for loaded in await ollama.ps()
+        for loaded in await_on_loop(ollama.ps())
     ]
 
 
-async def forget() -> None:
-    await cache.adelete(_cache_key())
+def delete(model_name: str) -> None:
+    """Have Ollama delete it. What was decided about it stays, for when it comes back."""
+    await_on_loop(ollama.delete(model_name))
+    forget_list()
+    LLMModel.objects.named(model_name).update(is_installed=False)
+
+
+def forget_list() -> None:
+    """Ask Ollama when next someone wants to know what is installed."""
+    begin_anew("list")
+
+
+def forget() -> None:
+    """All that is kept of what Ollama told."""
+    forget_list()
+    begin_anew("info")
     forget_windows()
-
-
-def _cache_key() -> str:
-    # Another Ollama has other models: the stand-in's must not outlive it.
-    return f"llm_models:installed:{hashlib.sha256(ollama.url().encode()).hexdigest()[:16]}"
 
 
 def _is_fresh(copy: Catalogue) -> bool:
     return timezone.now() - copy["cached_at"] < timedelta(seconds=settings.CHAT_MODEL_CACHE_SECONDS)
 
 
-async def _ask(key: str) -> Catalogue:
-    models = [_entry(model) for model in await ollama.tags()]
-    for model in models:
-        if _can_chat(model):
-            model["is_default"] = True
-            break
-    catalogue: Catalogue = {"models": models, "cached_at": timezone.now(), "stale": False}
-    # On any thread: the one that a sensitive call would ask for may be waiting for us.
-    await sync_to_async(cache.set, thread_sensitive=False)(key, catalogue, LAST_GOOD_COPY_SECONDS)
-    return catalogue
+async def _ask(key: str, last: Catalogue | None) -> Catalogue:
+    # Not in a database thread: those may all be waiting for this.
+    kept: Catalogue | None = await asyncio.to_thread(cache.get, key)
+    if kept and (last is None or kept["cached_at"] > last["cached_at"]):
+        return kept  # someone else has asked since `last` was read
+    models = [_model(tag) for tag in await ollama.tags()]
+    told: Catalogue = {"models": models, "cached_at": timezone.now(), "stale": False}
+    await asyncio.to_thread(cache.set, key, told, LAST_GOOD_COPY_SECONDS)
+    return told
 
 
-def _entry(model: Mapping[str, Any]) -> dict[str, Any]:
-    details = _details(model.get("details"))
+def _model(tag: Mapping[str, Any]) -> dict[str, Any]:
+    details = facts.details(tag.get("details"))
     return {
-        "name": model["name"],
-        "display_name": model["name"],
-        "description": "",
-        "size_bytes": _number(model.get("size")),
-        "modified_at": _moment(model.get("modified_at")),
-        "digest": _text(model.get("digest")),
+        "name": tag["name"],
+        "size_bytes": facts.number(tag.get("size")),
+        "modified_at": facts.moment(tag.get("modified_at")),
+        "digest": facts.word(tag.get("digest")),
         "family": details["family"],
         "parameter_size": details["parameter_size"],
         "quantization": details["quantization_level"],
-        "capabilities": _texts(model.get("capabilities")),
-        "is_default": False,
+        "capabilities": facts.words(tag.get("capabilities")),
     }
+
+
+def _mirror(models: Sequence[Mapping[str, Any]]) -> None:
+    try:
+        LLMModel.objects.mirror(models)
+    except DatabaseError as exc:
+        # Whoever wanted to read the list can do so all the same. The next one who asks Ollama tries again.
+        logger.warning("The installed models could not be written down: %s", exc)
+
+
+def _default(visible: Sequence[tuple[dict[str, Any], Presentation]]) -> dict[str, Any] | None:
+    chosen = [model for model, row in visible if row.is_default]
+    return next((model for model in [*chosen, *(model for model, _ in visible if _can_chat(model))]), None)
 
 
 def _can_chat(model: Mapping[str, Any]) -> bool:
     # Older servers do not tell capabilities; most models can chat.
     return not model["capabilities"] or "completion" in model["capabilities"]
-
-
-def _details(told: object) -> dict[str, Any]:
-    details = told if isinstance(told, dict) else {}
-    texts = ("parent_model", "format", "family", "parameter_size", "quantization_level")
-    return {name: _text(details.get(name)) for name in texts} | {"families": _texts(details.get("families"))}
-
-
-# Ollama's versions differ: what is missing or of another type is unknown, and no reason to fail.
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _texts(value: object) -> list[str]:
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
-
-
-def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _moment(value: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(_text(value))
-        return moment.astimezone(UTC) if moment.tzinfo else None
-    except (ValueError, OverflowError):
-        return None

@@ -48,6 +48,10 @@ class ModelNotFound(OllamaError):
         super().__init__(f'Ollama has no model "{quotable(llm_model)}".' if llm_model else None)
 
 
+class NotInRegistry(ModelNotFound):
+    default_detail = "Ollama's registry does not have this model. Is its name right?"
+
+
 class OllamaFailed(OllamaError):
     """Ollama said so itself: by a status, or by an error line amid a stream (no status)."""
 
@@ -66,6 +70,12 @@ class OllamaBadResponse(OllamaError):
 class OllamaDisconnected(OllamaError):
     default_code = "ollama_disconnected"
     default_detail = "Ollama broke off before it was done."
+
+
+class PullFinished(APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "pull_finished"
+    default_detail = "This pull has already ended."
 
 
 def refusal(ollama_status: int, said: str, llm_model: str | None) -> OllamaError:

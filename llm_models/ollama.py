@@ -5,7 +5,7 @@ import functools
 import logging
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -17,9 +17,35 @@ from httpx_aiohttp import AiohttpTransport
 
 from llm_models.errors import OllamaBadResponse, OllamaDisconnected, OllamaError, OllamaUnavailable, refusal
 from llm_models.host import is_standin, url, use
-from llm_models.replies import Chunk, Done, Lines, body_text, read_chunk, read_last_chunk, read_object
+from llm_models.replies import (
+    Chunk,
+    Done,
+    Line,
+    Lines,
+    PullLine,
+    body_text,
+    read_chunk,
+    read_last,
+    read_object,
+    read_pull_line,
+)
 
-__all__ = ["Chunk", "Done", "aclose", "answers_at", "chat", "is_standin", "ps", "show", "tags", "url", "use", "version"]
+__all__ = [
+    "Chunk",
+    "Done",
+    "aclose",
+    "answers_at",
+    "chat",
+    "delete",
+    "is_standin",
+    "ps",
+    "pull",
+    "show",
+    "tags",
+    "url",
+    "use",
+    "version",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +59,7 @@ LARGEST_ANSWER = 64 * 1024 * 1024
 LARGEST_ERROR = 64 * 1024
 
 
-async def chat(
+def chat(
     model: str,
     messages: list[dict[str, Any]],
     *,
@@ -45,18 +71,30 @@ async def chat(
     """The reply, chunk by chunk; the last one has `done`. Close it (`aclosing`): that is what stops Ollama."""
     given = {"options": options, "think": think, "format": format, "tools": tools}
     body = {"model": model, "messages": messages, "stream": True, **{k: v for k, v in given.items() if v is not None}}
-    async with _answered("POST", "/api/chat", body, llm_model=model) as response:
+    return _lines("/api/chat", body, read_chunk)
+
+
+def pull(model: str) -> AsyncGenerator[PullLine, None]:
+    """How the download goes on; the last line has `done`. Closing it stops Ollama, which keeps what has come."""
+    return _lines("/api/pull", {"model": model, "stream": True}, read_pull_line)
+
+
+async def _lines(
+    path: str, body: dict[str, Any], read: Callable[[bytes | bytearray], Line]
+) -> AsyncGenerator[Line, None]:
+    """What streams in answer, up to the line that says that it is done."""
+    async with _answered("POST", path, body, llm_model=body["model"]) as response:
         if "html" in response.headers.get("content-type", ""):
             raise OllamaBadResponse
         lines = Lines()
         async for data in _bytes(response):
             for line in lines.feed(data):
                 if line and not line.isspace():
-                    chunk = read_chunk(line)
-                    yield chunk
-                    if chunk.done:
+                    told = read(line)
+                    yield told
+                    if told.done:
                         return
-        yield read_last_chunk(lines.last())
+        yield read_last(read, lines.last())
 
 
 def _bytes(response: httpx.Response) -> AsyncIterator[bytes]:
@@ -78,6 +116,10 @@ async def ps() -> list[dict[str, Any]]:
 
 async def show(name: str) -> dict[str, Any]:
     return await _ask("POST", "/api/show", {"model": name}, llm_model=name, within=LIST_SECONDS)
+
+
+async def delete(name: str) -> None:
+    await _exchange("DELETE", "/api/delete", {"model": name}, llm_model=name, within=LIST_SECONDS)
 
 
 async def version() -> str:
@@ -117,6 +159,12 @@ def _models(answer: dict[str, Any]) -> list[dict[str, Any]]:
 async def _ask(
     method: str, path: str, body: dict[str, Any] | None = None, *, llm_model: str | None = None, within: float
 ) -> dict[str, Any]:
+    return read_object(await _exchange(method, path, body, llm_model=llm_model, within=within))
+
+
+async def _exchange(
+    method: str, path: str, body: dict[str, Any] | None, *, llm_model: str | None, within: float
+) -> bytes:
     """A short question, answered within so many seconds or not at all."""
     try:
         async with asyncio.timeout(within), _answered(method, path, body, llm_model=llm_model) as response:
@@ -125,7 +173,7 @@ async def _ask(
         raise OllamaUnavailable("Ollama did not answer in time.") from exc
     if len(answer) > LARGEST_ANSWER:
         raise OllamaBadResponse
-    return read_object(answer)
+    return answer
 
 
 @asynccontextmanager

@@ -1,19 +1,20 @@
 """What Ollama sends, read: the lines of a streamed reply, and the many shapes of an error."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
-from llm_models.errors import OllamaBadResponse, OllamaDisconnected, OllamaFailed
+from llm_models.errors import NotInRegistry, OllamaBadResponse, OllamaDisconnected, OllamaFailed
 
 LONGEST_LINE = 64 * 1024 * 1024
 LONGEST_REASON = 40
 LARGEST_COUNT = 2**31 - 1
 LARGEST_DURATION = 2**63 - 1
+NOT_IN_REGISTRY = "pull model manifest: file does not exist"
 
 # "\u0000" as JSON spells it, and not a backslash followed by "u0000".
 _escaped_nul = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
@@ -42,6 +43,23 @@ class Chunk:
     done: Done | None
 
 
+@dataclass(frozen=True, slots=True)
+class PullLine:
+    """One line of a pull: what Ollama is at, and how much of which file has come. Bytes; no `digest`: no file."""
+
+    status: str
+    digest: str = ""
+    total: int = 0
+    completed: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.status == "success"
+
+
+Line = TypeVar("Line", Chunk, PullLine)
+
+
 class Lines:
     """Puts lines together again, however the network cut them."""
 
@@ -67,15 +85,15 @@ class Lines:
         return self._begun
 
 
-def read_last_chunk(line: bytes | bytearray) -> Chunk:
-    """Of the line with which the bytes ended. It must be whole, and the end of the reply."""
+def read_last(read: Callable[[bytes | bytearray], Line], line: bytes | bytearray) -> Line:
+    """Of the line with which the bytes ended. It must be whole, and the one that says that all is done."""
     try:
-        chunk = read_chunk(line)
+        last = read(line)
     except OllamaBadResponse as exc:
         raise (OllamaDisconnected if line.lstrip()[:1] in (b"", b"{") else OllamaBadResponse) from exc
-    if chunk.done is None:
+    if not last.done:
         raise OllamaDisconnected
-    return chunk
+    return last
 
 
 def read_chunk(line: bytes | bytearray) -> Chunk:
@@ -94,6 +112,15 @@ def read_chunk(line: bytes | bytearray) -> Chunk:
         _tool_calls(message.get("tool_calls")),
         _done(told) if done else None,
     )
+
+
+def read_pull_line(line: bytes | bytearray) -> PullLine:
+    told = read_object(line)
+    if told.get("error"):
+        said = error_text(told)
+        raise NotInRegistry if said.startswith(NOT_IN_REGISTRY) else OllamaFailed(said)
+    total, completed = (_number(told.get(name), LARGEST_DURATION) for name in ("total", "completed"))
+    return PullLine(_text(told.get("status")), _text(told.get("digest")), total or 0, completed or 0)
 
 
 def read_object(body: bytes | bytearray) -> dict[str, Any]:

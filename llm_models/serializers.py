@@ -1,6 +1,10 @@
 from typing import Any
 
+from django.urls import reverse
 from rest_framework import serializers
+
+from llm_models import names
+from llm_models.models import PullJob
 
 
 class CatalogueQuery(serializers.Serializer[dict[str, Any]]):
@@ -38,8 +42,12 @@ class ModelDetails(serializers.Serializer[dict[str, Any]]):
 
 class ModelInfo(serializers.Serializer[dict[str, Any]]):
     name = serializers.CharField()
+    display_name = serializers.CharField()
+    description = serializers.CharField()
     details = ModelDetails()
-    parameters = serializers.CharField(help_text="One parameter a line, as Ollama writes them.")
+    parameters = serializers.DictField(
+        child=serializers.JSONField(), help_text="What the model comes with, such as `temperature` and `stop`."
+    )
     capabilities = serializers.ListField(child=serializers.CharField())
     context_length = serializers.IntegerField(allow_null=True, help_text="The most it was trained for, in tokens.")
     template = serializers.CharField()
@@ -61,3 +69,46 @@ class RunningModels(serializers.Serializer[dict[str, Any]]):
 
 class CacheCleared(serializers.Serializer[dict[str, Any]]):
     cleared = serializers.BooleanField()
+
+
+class PullRequest(serializers.Serializer[dict[str, Any]]):
+    model_name = serializers.CharField(max_length=600)
+
+    def validate_model_name(self, name: str) -> str:
+        if not names.is_valid(name):
+            raise serializers.ValidationError("This is not the name of a model.")
+        return name
+
+
+class PullJobSerializer(serializers.ModelSerializer[PullJob]):
+    detail = serializers.SerializerMethodField(help_text="What Ollama is at, or what went wrong.")
+    error_code = serializers.SerializerMethodField()
+    requested_by = serializers.SlugRelatedField[Any](slug_field="username", read_only=True)
+    events_url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = PullJob
+        fields = [
+            "id",
+            "model_name",
+            "status",
+            "completed_bytes",
+            "total_bytes",
+            "bytes_per_second",
+            "detail",
+            "error_code",
+            "requested_by",
+            "created_at",
+            "finished_at",
+            "events_url",
+        ]
+        read_only_fields = fields
+
+    def get_detail(self, job: PullJob) -> str:
+        return job.error_detail or job.phase
+
+    def get_error_code(self, job: PullJob) -> str | None:
+        return job.error_code or None
+
+    def get_events_url(self, job: PullJob) -> str:
+        return reverse("pull-events", args=[job.pk])

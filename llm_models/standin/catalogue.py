@@ -151,15 +151,20 @@ class Catalogue:
     """The installed models, and the scripted ones, which need no installing."""
 
     def __init__(self, names: Iterable[str] = DEFAULT_MODELS) -> None:
+        self._names = tuple(names)
+        self.reset()
+        self._offered = {*KNOWN_BY_KEY, *self._installed}
+
+    def reset(self) -> None:
+        """What was there at first."""
         self._installed: dict[str, LlmModel] = {}
         # How many bytes of a file are on disk; a pull that broke off leaves what it had.
         self.blobs: dict[str, int] = {}
-        for age, text in enumerate(names):
+        for age, text in enumerate(self._names):
             name = ModelName.parse(text)
             if name is None:
                 raise ValueError(f"{text!r} is not a model name")
             self.install(described(name), modified_at=time.time() - 3600 * age)
-        self._offered = {*KNOWN_BY_KEY, *self._installed}
 
     def find(self, name: ModelName) -> LlmModel | None:
         installed = self._installed.get(name.key)

@@ -61,6 +61,7 @@ class StandinOllama:
     def reset(self) -> None:
         self._stats.reset()
         self._answers.reset()
+        self._catalogue.reset()
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         # Without handler_cancellation nobody would notice that a client left before the next token.

@@ -9,6 +9,8 @@ import pytest
 
 from llm_models import ollama
 from llm_models.window import forget_windows
+from streams import threads
+from tests.live import LiveServer
 
 TAGS = {
     "models": [
@@ -109,6 +111,14 @@ def _nothing_known_yet():
 
 
 @pytest.fixture
+def _database_threads(transactional_db):
+    """For tests that ask as chats do, from the threads that a loop waits for."""
+    yield
+    LiveServer._database_threads_are_idle()  # also those for which nobody waits any more
+    threads.close_connections()
+
+
+@pytest.fixture
 def as_alice(as_alice):
     # An answer like any other here: that Ollama is away is no bug of ours, though it is a 503.
     as_alice.raise_request_exception = False
@@ -121,6 +131,7 @@ def wire(monkeypatch) -> Wire:
     wire.will_answer("/api/tags", TAGS)
     wire.will_answer("/api/show", SHOW)
     wire.will_answer("/api/ps", PS)
+    wire.will_answer("/api/delete", b"")
     monkeypatch.setattr(ollama, "_transport", lambda: wire)
     return wire
 

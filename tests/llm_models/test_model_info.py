@@ -4,6 +4,8 @@ import pytest
 
 from llm_models import ollama
 from llm_models.errors import OllamaBadResponse
+from llm_models.facts import parameters
+from llm_models.models import LLMModel
 from llm_models.serializers import ModelInfo
 
 
@@ -12,6 +14,8 @@ def test_info_tells_what_a_model_is_and_can_do(as_alice, wire):
 
     assert answer == {
         "name": "qwen3:4b",
+        "display_name": "qwen3:4b",
+        "description": "",
         "details": {
             "parent_model": "",
             "format": "",
@@ -20,7 +24,7 @@ def test_info_tells_what_a_model_is_and_can_do(as_alice, wire):
             "parameter_size": "4.0B",
             "quantization_level": "Q4_K_M",
         },
-        "parameters": 'stop                           "<|im_end|>"\nnum_ctx                        16384',
+        "parameters": {"stop": "<|im_end|>", "num_ctx": 16384},
         "capabilities": ["completion", "tools", "thinking"],
         "context_length": 40960,
         "template": "{{ .Prompt }}",
@@ -34,13 +38,22 @@ def test_info_keeps_the_servers_file_paths_to_itself(as_alice, wire):
     assert "/usr/share" not in as_alice.get("/api/models/qwen3:4b/info").content.decode()
 
 
-@pytest.mark.parametrize("name", ["qwen3", "hf.co/me/model-GGUF:Q4_K_M", "me/model", "host:5000/me/model:1.5b"])
+NAMES = ["qwen3", "Qwen3:4B", "hf.co/Org/Model-GGUF:Q4_K_M", "me/model", "host:5000/me/model:1.5b", "info", "a/info:b"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_names_may_hold_slashes_and_colons(as_alice, wire, name):
     response = as_alice.get(f"/api/models/{name}/info")
 
     assert response.status_code == 200
     assert response.json()["name"] == name
     assert json.loads(wire.requests[-1].content) == {"model": name}
+
+
+def test_slashes_may_be_escaped(as_alice, wire):
+    answer = as_alice.get("/api/models/hf.co%2FOrg%2FModel-GGUF%3AQ4_K_M/info").json()
+
+    assert answer["name"] == "hf.co/Org/Model-GGUF:Q4_K_M"
 
 
 @pytest.mark.parametrize("name", ["two%20words", "a@b", "a:", ":b", "a//b", "-a", "%C3%A9", "x" * 81])
@@ -50,6 +63,120 @@ def test_what_cannot_be_a_name_is_refused(as_alice, wire, name):
     assert response.status_code == 400
     assert response.json()["errors"][0]["attr"] == "name"
     assert wire.requests == []
+
+
+def test_info_tells_what_we_call_it(as_alice, wire):
+    LLMModel.objects.create(name="qwen3:4b", display_name="Qwen", description="Thinks.")
+
+    answer = as_alice.get("/api/models/Qwen3:4b/info").json()
+
+    assert (answer["display_name"], answer["description"]) == ("Qwen", "Thinks.")
+
+
+@pytest.mark.parametrize(
+    ("lines", "read"),
+    [
+        (
+            'stop                           "<|im_start|>"\n'
+            "temperature                    0.6\n"
+            'stop                           "<|im_end|>"\n'
+            "num_ctx                        4096",
+            {"stop": ["<|im_start|>", "<|im_end|>"], "temperature": 0.6, "num_ctx": 4096},
+        ),
+        ("repeat_penalty                 1", {"repeat_penalty": 1}),
+        ("rope_frequency_base            1e+06", {"rope_frequency_base": 1e6}),
+        ("seed                           -1", {"seed": -1}),
+        ("use_mmap                       true", {"use_mmap": True}),
+        ('stop                           "User: "', {"stop": "User: "}),
+        (r'stop                           "\n\"\u00e9 é"', {"stop": '\n"é é'}),
+        (r'stop                           "\x1b["', {"stop": r"\x1b["}),
+        ('stop "a"\nstop "b"\nstop "c"', {"stop": ["a", "b", "c"]}),
+        ("odd                            [1, 2]", {"odd": "[1, 2]"}),
+        ("template_of_old                <nil>", {"template_of_old": "<nil>"}),
+        ("\n  \nlonely\n", {}),
+        ("", {}),
+        (None, {}),
+        (["stop"], {}),
+    ],
+)
+def test_parameters_are_read_line_by_line(lines, read):
+    assert parameters(lines) == read
+
+
+class TestAskedOnce:
+    """/api/show takes Ollama a while: what it told holds for as long as the digest is the same."""
+
+    def info(self, client, name="qwen3:4b"):
+        response = client.get(f"/api/models/{name}/info")
+        assert response.status_code == 200
+        return response.json()
+
+    def test_the_second_answer_comes_from_the_cache(self, as_alice, wire):
+        assert self.info(as_alice) == self.info(as_alice)
+        assert (wire.asked("/api/tags"), wire.asked("/api/show")) == (1, 1)
+
+    def test_another_spelling_is_the_same_model(self, as_alice, wire):
+        self.info(as_alice)
+
+        assert self.info(as_alice, "QWEN3:4b")["name"] == "QWEN3:4b"
+        assert wire.asked("/api/show") == 1
+
+    def test_a_name_given_here_shows_at_once(self, as_alice, wire):
+        self.info(as_alice)
+        LLMModel.objects.update(display_name="Qwen")
+
+        assert self.info(as_alice)["display_name"] == "Qwen"
+
+    def test_another_digest_is_asked_for_anew(self, as_alice, wire):
+        self.info(as_alice)
+        wire.will_answer("/api/tags", {"models": [{"name": "qwen3:4b", "digest": "4d2e"}]})
+        wire.will_answer("/api/show", {"parameters": "num_ctx 2048"})
+        as_alice.get("/api/models/list", {"refresh": "true"})
+
+        assert self.info(as_alice)["parameters"] == {"num_ctx": 2048}
+        assert wire.asked("/api/show") == 2
+
+    def test_another_model_is_asked_for_too(self, as_alice, wire):
+        self.info(as_alice)
+        self.info(as_alice, "all-minilm")
+
+        assert wire.asked("/api/show") == 2
+
+    @pytest.mark.parametrize("tags", [[], [{"name": "qwen3:4b"}]])
+    def test_without_a_digest_nothing_is_kept(self, as_alice, wire, tags):
+        wire.will_answer("/api/tags", {"models": tags})
+        self.info(as_alice)
+        self.info(as_alice)
+
+        assert wire.asked("/api/show") == 2
+
+    def test_clearing_the_cache_forgets_it(self, as_alice, wire):
+        self.info(as_alice)
+        as_alice.post("/api/models/cache/clear")
+        self.info(as_alice)
+
+        assert wire.asked("/api/show") == 2
+
+    def test_a_list_that_is_old_proves_nothing(self, as_alice, wire, settings):
+        self.info(as_alice)
+        settings.CHAT_MODEL_CACHE_SECONDS = 0
+        wire.will_answer("/api/tags", b"oops", status=500)
+        self.info(as_alice)
+        wire.is_down = True
+
+        assert wire.asked("/api/show") == 2
+        assert as_alice.get("/api/models/qwen3:4b/info").status_code == 503
+
+    def test_without_a_list_ollama_is_asked_all_the_same(self, as_alice, wire):
+        wire.will_answer("/api/tags", b"oops", status=500)
+
+        assert self.info(as_alice)["context_length"] == 40960
+
+    def test_while_the_list_is_fresh_ollama_may_be_away(self, as_alice, wire):
+        before = self.info(as_alice)
+        wire.is_down = True
+
+        assert self.info(as_alice) == before
 
 
 def test_a_model_that_ollama_does_not_have_is_not_found(as_alice, wire):

@@ -5,8 +5,12 @@ import pytest
 from llm_models import catalogue, ollama
 from llm_models.errors import OllamaUnavailable
 from llm_models.serializers import InstalledModel
+from streams.threads import in_database_thread
+from tests.live import reply_of, together
 
 LIST = "/api/models/list"
+
+list_models = in_database_thread(catalogue.offered)
 
 
 def test_the_list_tells_what_is_installed(as_alice, wire):
@@ -42,20 +46,20 @@ def test_the_default_is_the_first_that_can_chat(as_alice, wire):
     assert defaults == ["qwen3:4b"]
 
 
-async def test_who_names_no_model_gets_the_default(wire):
-    assert await catalogue.default_model() == "qwen3:4b"
+def test_who_names_no_model_gets_the_default(db, wire):
+    assert catalogue.default_model() == "qwen3:4b"
 
 
-async def test_without_a_model_there_is_no_default(wire):
+def test_without_a_model_there_is_no_default(db, wire):
     wire.will_answer("/api/tags", {"models": []})
 
-    assert await catalogue.default_model() is None
+    assert catalogue.default_model() is None
 
 
-async def test_a_server_too_old_to_tell_capabilities_has_a_default_all_the_same(wire):
+def test_a_server_too_old_to_tell_capabilities_has_a_default_all_the_same(db, wire):
     wire.will_answer("/api/tags", {"models": [{"name": "llama2:latest"}]})
 
-    assert await catalogue.default_model() == "llama2:latest"
+    assert catalogue.default_model() == "llama2:latest"
 
 
 def test_ollama_is_asked_once_for_many_requests(as_alice, wire):
@@ -65,24 +69,48 @@ def test_ollama_is_asked_once_for_many_requests(as_alice, wire):
     assert wire.asked("/api/tags") == 1
 
 
-async def test_ollama_is_asked_once_by_many_at_the_same_time(wire):
+@pytest.mark.usefixtures("_database_threads")
+async def test_ollama_is_asked_once_by_more_than_there_are_threads(wire, settings):
     wire.hold()
-    asking = [asyncio.create_task(catalogue.installed()) for _ in range(20)]
+    asking = [asyncio.ensure_future(list_models()) for _ in range(5 * settings.DATABASE_THREADS)]
     await wire.was_asked.wait()
     wire.release()
 
-    assert len(await asyncio.gather(*asking)) == 20
+    assert all(len(told["models"]) == 2 for told in await asyncio.gather(*asking))
     assert wire.asked("/api/tags") == 1
 
 
+@pytest.mark.usefixtures("_database_threads")
 async def test_who_asked_first_may_leave_without_harm_to_the_others(wire):
     wire.hold()
-    first, second = (asyncio.create_task(catalogue.installed()) for _ in range(2))
+    first, second = (asyncio.ensure_future(list_models()) for _ in range(2))
     await wire.was_asked.wait()
     first.cancel()
     wire.release()
 
     assert len((await second)["models"]) == 2
+
+
+def test_ollama_is_asked_once_by_lists_and_chats_that_all_come_at_once(alice_online, standin):
+    """The lists in Django's threads, the chats in the few database threads."""
+
+    def look():
+        return alice_online.http.get(LIST).json()["models"][0]["name"]
+
+    def chat():
+        return reply_of(alice_online.ask("Hi")).model_name
+
+    assert set(together(*[look] * 12, *[chat] * 12)) == {"llama3.2:latest"}
+    assert standin.stats["requests"]["/api/tags"] == 1
+
+
+def test_a_cached_list_costs_the_key_and_the_rows(as_alice, wire, django_assert_num_queries):
+    as_alice.get(LIST)
+
+    with django_assert_num_queries(2):
+        as_alice.get(LIST)
+
+    assert wire.asked("/api/tags") == 1
 
 
 def test_refresh_asks_again(as_alice, wire):

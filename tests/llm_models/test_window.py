@@ -71,7 +71,7 @@ async def test_after_that_minute_it_is_asked_again(wire, monkeypatch):
 
 async def test_clearing_the_cache_forgets_it_too(wire):
     await window("qwen3:4b")
-    await forget()
+    forget()
     await window("qwen3:4b")
 
     assert wire.asked("/api/ps") == 2

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django.core.exceptions import ValidationError as InvalidValue
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
@@ -93,6 +94,23 @@ class OptionsField(serializers.JSONField):
         serializer.is_valid(raise_exception=True)
         options: dict[str, Any] = serializer.validated_data
         return options
+
+
+def validate_options(value: object) -> None:
+    """For the field of a model, and with it the admin."""
+    try:
+        OptionsField().run_validation(value)
+    except ValidationError as exc:
+        raise InvalidValue(_sentences(exc.detail)) from exc
+
+
+def _sentences(detail: Any, at: str = "") -> list[str]:
+    """What DRF tells in a tree, told in a list."""
+    if isinstance(detail, Mapping):
+        return [text for name, below in detail.items() for text in _sentences(below, f"{at}.{name}".lstrip("."))]
+    if isinstance(detail, list):
+        return [text for below in detail for text in _sentences(below, at)]
+    return [f"{at}: {detail}" if at else str(detail)]
 
 
 def _number(field: serializers.Field[Any, Any, Any, Any], data: Any) -> Any:

@@ -1,0 +1,35 @@
+"""The events of a pull. docs/streaming.md tells clients what each means."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from streams.events import Event, State
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(State):
+    name: ClassVar = "progress"
+
+    status: str
+    completed_bytes: int
+    total_bytes: int
+    bytes_per_second: int
+
+
+@dataclass(frozen=True, slots=True)
+class PullDone(Event):
+    name: ClassVar = "done"
+    is_last: ClassVar = True
+
+    model_name: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class PullFailed(Event):
+    name: ClassVar = "error"
+    is_last: ClassVar = True
+
+    code: str
+    detail: str
+    retryable: bool

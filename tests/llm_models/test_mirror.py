@@ -1,0 +1,159 @@
+"""Each time Ollama tells what is installed, the rows follow."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from llm_models.models import LLMModel, LLMModelQuerySet
+from tests.live import together
+
+LIST = "/api/models/list"
+
+
+def facts(name, **told):
+    return {
+        "name": name,
+        "digest": "3c1d",
+        "size_bytes": 2497293931,
+        "modified_at": datetime(2026, 8, 30, 16, 4, 11, 520931, tzinfo=UTC),
+        "family": "qwen3",
+        "parameter_size": "4.0B",
+        "quantization": "Q4_K_M",
+        "capabilities": ["completion", "tools"],
+        **told,
+    }
+
+
+def mirror(*told):
+    LLMModel.objects.mirror(told)
+
+
+def rows():
+    return {row.name: row.is_installed for row in LLMModel.objects.order_by("name")}
+
+
+def test_the_first_list_makes_the_rows(as_alice, wire):
+    as_alice.get(LIST)
+
+    row = LLMModel.objects.get(name="qwen3:4b")
+    assert (row.digest, row.size_bytes, row.family, row.parameter_size) == ("3c1d", 2497293931, "qwen3", "4.0B")
+    assert (row.quantization, row.capabilities) == ("Q4_K_M", ["completion", "thinking", "tools"])
+    assert row.modified_at == datetime(2026, 8, 30, 16, 4, 11, 520931, tzinfo=UTC)
+    assert row.is_installed
+    assert row.last_seen_at
+    assert timezone.now() - timedelta(minutes=1) < row.first_seen_at <= row.last_seen_at
+    assert LLMModel.objects.get(name="all-minilm:latest").capabilities == ["embedding"]
+
+
+def test_what_is_gone_stays_as_not_installed_and_comes_back(as_alice, wire):
+    as_alice.get(LIST)
+    LLMModel.objects.filter(name="qwen3:4b").update(display_name="Qwen", options={"seed": 7})
+    wire.will_answer("/api/tags", {"models": []})
+    as_alice.get(LIST, {"refresh": "true"})
+    assert rows() == {"all-minilm:latest": False, "qwen3:4b": False}
+
+    wire.will_answer("/api/tags", {"models": [{"name": "qwen3:4b", "digest": "4d2e"}]})
+    as_alice.get(LIST, {"refresh": "true"})
+
+    row = LLMModel.objects.get(name="qwen3:4b")
+    assert (row.is_installed, row.digest, row.display_name, row.options) == (True, "4d2e", "Qwen", {"seed": 7})
+    assert (row.family, row.size_bytes) == ("", None)
+
+
+def test_where_nothing_differs_nothing_is_written(db, django_assert_num_queries):
+    mirror(facts("qwen3:4b"))
+
+    with django_assert_num_queries(1):
+        mirror(facts("qwen3:4b", capabilities=["tools", "completion"]))
+
+
+def test_a_model_that_stays_is_noted_as_seen_now_and_then(db):
+    mirror(facts("qwen3:4b"))
+    LLMModel.objects.update(last_seen_at=timezone.now() - timedelta(hours=2))
+    mirror(facts("qwen3:4b"))
+
+    assert LLMModel.objects.filter(last_seen_at__gt=timezone.now() - timedelta(minutes=1)).exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digest": "4d2e"},
+        {"size_bytes": None},
+        {"modified_at": None},
+        {"family": "llama"},
+        {"parameter_size": "8B"},
+        {"quantization": "F16"},
+        {"capabilities": []},
+        {"name": "Qwen3:4b"},
+    ],
+)
+def test_whatever_changes_is_written(db, change):
+    mirror(facts("qwen3:4b"))
+    mirror(facts(**{"name": "qwen3:4b", **change}))
+
+    row = LLMModel.objects.get()
+    assert {name: getattr(row, name) for name in change} == change
+    assert row.canonical_name == "qwen3:4b"
+
+
+def test_what_a_person_decided_is_left_alone(db):
+    decided = {"display_name": "Qwen", "is_hidden": True, "is_default": True, "system_prompt": "Rhyme."}
+    LLMModel.objects.create(name="Qwen3:4b", **decided)
+    mirror(facts("qwen3:4b"))
+
+    row = LLMModel.objects.get()
+    assert {name: getattr(row, name) for name in decided} == decided
+    assert (row.name, row.is_installed) == ("qwen3:4b", True)
+
+
+def test_what_cannot_be_a_name_or_comes_twice_does_no_harm(as_alice, wire):
+    names = ["two words", "x" * 700, "", "Qwen3:4b", "qwen3:4b", "qwen3:4B"]
+    wire.will_answer("/api/tags", {"models": [{"name": name} for name in names]})
+
+    assert len(as_alice.get(LIST).json()["models"]) == 6
+    assert rows() == {"Qwen3:4b": True}
+
+
+def test_facts_beyond_measure_are_unknown(as_alice, wire):
+    odd = {"name": "odd:1b", "size": 2**63, "digest": "d" * 300, "details": {"family": "f" * 300}}
+    wire.will_answer("/api/tags", {"models": [odd]})
+
+    assert as_alice.get(LIST).json()["models"][0]["size_bytes"] is None
+    row = LLMModel.objects.get()
+    assert (row.size_bytes, row.digest, row.family) == (None, "", "")
+
+
+def test_a_database_that_refuses_is_no_reason_to_hold_the_list_back(as_alice, wire, monkeypatch, caplog):
+    def refuse(*_args, **_kwargs):
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(LLMModelQuerySet, "bulk_create", refuse)
+    with caplog.at_level(logging.WARNING):
+        response = as_alice.get(LIST)
+
+    assert [model["name"] for model in response.json()["models"]] == ["all-minilm:latest", "qwen3:4b"]
+    assert "database is locked" in caplog.text
+    assert rows() == {}
+
+
+@pytest.mark.parametrize("before", [(), ("a:1", "c:1", "x:1")])
+def test_many_may_do_it_at_once(transactional_db, before):
+    told = [facts(f"{letter}:1") for letter in "gfedcba"]
+    if before:
+        mirror(*(facts(name, digest="old") for name in before))
+
+    def one(order):
+        try:
+            mirror(*told[::order])
+        finally:
+            connection.close()
+
+    together(*([lambda: one(1), lambda: one(-1)] * 4))
+
+    gone = {"x:1": False} if before else {}
+    assert rows() == {**{f"{letter}:1": True for letter in "abcdefg"}, **gone}
+    assert set(LLMModel.objects.filter(is_installed=True).values_list("digest", flat=True)) == {"3c1d"}

@@ -1,0 +1,125 @@
+"""What is decided here about models: which are shown, under what name, and which replies to those who name none."""
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from llm_models import catalogue
+from llm_models.models import LLMModel
+
+LIST = "/api/models/list"
+
+
+@pytest.fixture(autouse=True)
+def _installed(wire):
+    names = ["qwen3:4b", "gemma3:latest", "all-minilm:latest", "llama3.2:latest"]
+    capabilities = {"all-minilm:latest": ["embedding"]}
+    wire.will_answer(
+        "/api/tags", {"models": [{"name": n, "capabilities": capabilities.get(n, ["completion"])} for n in names]}
+    )
+
+
+def offered(client):
+    return client.get(LIST).json()["models"]
+
+
+def names(client):
+    return [model["name"] for model in offered(client)]
+
+
+def default(client):
+    return [model["name"] for model in offered(client) if model["is_default"]]
+
+
+def decide(name, **decisions):
+    LLMModel.objects.update_or_create(name=name, defaults=decisions)
+
+
+def test_as_long_as_nothing_is_decided_all_are_offered_and_the_newest_is_the_default(as_alice):
+    assert names(as_alice) == ["qwen3:4b", "gemma3:latest", "all-minilm:latest", "llama3.2:latest"]
+    assert default(as_alice) == ["qwen3:4b"] == [catalogue.default_model()]
+
+
+def test_a_hidden_one_is_left_out_at_once(as_alice, wire):
+    offered(as_alice)
+    decide("gemma3:latest", is_hidden=True)
+
+    assert names(as_alice) == ["qwen3:4b", "all-minilm:latest", "llama3.2:latest"]
+    assert wire.asked("/api/tags") == 1
+
+
+def test_it_may_have_another_name_and_a_description(as_alice):
+    offered(as_alice)
+    decide("gemma3:latest", display_name="Gemma", description="Sees.")
+
+    assert [(each["name"], each["display_name"], each["description"]) for each in offered(as_alice)[:2]] == [
+        ("qwen3:4b", "qwen3:4b", ""),
+        ("gemma3:latest", "Gemma", "Sees."),
+    ]
+
+
+@pytest.mark.parametrize("spelling", ["llama3.2", "Llama3.2:latest", "LLAMA3.2:LATEST"])
+def test_a_row_is_found_however_it_is_spelt(as_alice, spelling):
+    decide(spelling, display_name="Llama")
+
+    assert offered(as_alice)[3]["display_name"] == "Llama"
+    assert LLMModel.objects.filter(canonical_name="llama3.2:latest").count() == 1
+
+
+def test_the_default_can_be_chosen(as_alice):
+    offered(as_alice)
+    decide("llama3.2:latest", is_default=True)
+
+    assert default(as_alice) == ["llama3.2:latest"] == [catalogue.default_model()]
+
+
+def test_a_chosen_one_that_is_hidden_is_not_the_default(as_alice):
+    decide("llama3.2:latest", is_default=True, is_hidden=True)
+
+    assert default(as_alice) == ["qwen3:4b"]
+
+
+def test_the_newest_one_that_is_hidden_is_not_the_default(as_alice):
+    decide("qwen3:4b", is_hidden=True)
+
+    assert default(as_alice) == ["gemma3:latest"]
+
+
+def test_a_chosen_one_that_is_not_installed_waits(as_alice, wire):
+    decide("llama3.3:70b", is_default=True)
+    assert default(as_alice) == ["qwen3:4b"]
+
+    wire.will_answer("/api/tags", {"models": [{"name": "qwen3:4b"}, {"name": "llama3.3:70b"}]})
+    as_alice.get(LIST, {"refresh": "true"})
+
+    assert default(as_alice) == ["llama3.3:70b"]
+
+
+def test_where_all_are_hidden_there_is_no_default(as_alice):
+    offered(as_alice)
+    LLMModel.objects.update(is_hidden=True)
+
+    assert offered(as_alice) == []
+    assert catalogue.default_model() is None
+
+
+def test_the_last_copy_is_served_with_what_is_decided_now(as_alice, wire):
+    offered(as_alice)
+    wire.is_down = True
+    decide("gemma3:latest", is_hidden=True)
+
+    told = as_alice.get(LIST, {"refresh": "true"}).json()
+
+    assert told["stale"] is True
+    assert "gemma3:latest" not in [model["name"] for model in told["models"]]
+
+
+def test_there_is_one_default(db):
+    decide("a:1", is_default=True)
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        decide("b:1", is_default=True)
+    with pytest.raises(ValidationError, match="Another model is the default"):
+        LLMModel(name="b:1", is_default=True).full_clean(exclude=["canonical_name"])
+    decide("b:1", is_default=False)
+    decide("c:1", is_default=False)

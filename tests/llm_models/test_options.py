@@ -1,0 +1,33 @@
+import pytest
+from django.core.exceptions import ValidationError
+
+from llm_models.models import LLMModel
+
+
+@pytest.mark.parametrize("options", [{}, {"num_ctx": 8192, "stop": ["\n"], "temperature": 1}])
+def test_a_model_may_have_what_ollama_knows(db, options):
+    LLMModel(name="qwen3:4b", options=options).full_clean(exclude=["canonical_name"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"num_cxt": 1}, "num_cxt: Ollama has no option “num_cxt”."),
+        ({"num_ctx": 0}, "num_ctx: Ensure this value is greater than or equal to 1."),
+        ({"num_ctx": 8192, "stop": [1]}, "stop.0: Not a valid string."),
+        ([1], "Options are an object."),
+        ("temperature: 1", "Options are an object."),
+    ],
+)
+def test_what_ollama_would_choke_on_is_refused(db, options, said):
+    with pytest.raises(ValidationError) as refused:
+        LLMModel(name="qwen3:4b", options=options).full_clean(exclude=["canonical_name"])
+
+    assert refused.value.message_dict == {"options": [said]}
+
+
+def test_an_empty_field_of_a_form_is_no_options(db):
+    llm_model = LLMModel(name="qwen3:4b", options=None)
+    llm_model.full_clean(exclude=["canonical_name"])
+
+    assert llm_model.options == {}

@@ -1,0 +1,87 @@
+"""Pulls in real processes: a server that is killed, and the command line."""
+
+import re
+import signal
+
+import pytest
+
+from tests.processes import Process, eventually, get, until
+
+SLOW = "pull:steps-2000-ms-10"
+
+
+@pytest.fixture
+def pull_model(home):
+    """`pull_model(name)` runs the command, which does not outlive its test."""
+    running: list[Process] = []
+
+    def pull(name: str) -> Process:
+        log = home.data_dir / f"pull-{len(running)}.log"
+        running.append(Process(["manage.py", "pull_model", name], home.environment(), log))
+        return running[-1]
+
+    yield pull
+    for process in running:
+        process.end()
+
+
+async def test_the_pull_of_a_killed_server_is_taken_up_by_the_next(home, start_server):
+    server = start_server(home)
+    async with server.client() as client:
+        told = (await client.post("/api/models/pull", json={"model_name": SLOW})).json()
+
+        await eventually(lambda: get(client, f"/api/models/pulls/{told['id']}"), lambda job: job["completed_bytes"] > 0)
+        server.kill()
+
+    server = start_server(home)
+    async with server.client() as client:
+        left = (await client.get(f"/api/models/pulls/{told['id']}")).json()
+        assert (left["status"], left["error_code"]) == ("interrupted", "interrupted")
+        again = (await client.post("/api/models/pull", json={"model_name": SLOW})).json()
+        assert again["id"] != told["id"]
+
+        had = left["completed_bytes"]
+        await eventually(
+            lambda: get(client, f"/api/models/pulls/{again['id']}"), lambda job: job["completed_bytes"] > had
+        )
+        assert (await client.delete(f"/api/models/pulls/{again['id']}")).status_code == 202
+
+
+def test_the_command_shows_how_it_goes_on(pull_model):
+    done = pull_model("pull:layers-1-steps-20-ms-100")
+
+    assert done.wait() == 0
+    assert re.search(r"\d+ % of 100MB: pulling \w{12}\n", done.log)
+    assert done.log.endswith("pull:layers-1-steps-20-ms-100 is installed.\n")
+
+
+def test_the_command_says_what_went_wrong(pull_model):
+    missing, invalid = pull_model("pull:missing"), pull_model("a b")
+
+    assert (missing.wait(), invalid.wait()) == (1, 1)
+    assert missing.log.endswith("CommandError: Ollama's registry does not have this model. Is its name right?\n")
+    assert invalid.log == 'CommandError: "a b" is not the name of a model.\n'
+
+
+async def test_ctrl_c_cancels_it_and_the_next_goes_on_from_there(home, upstream, pull_model):
+    first = pull_model(SLOW)
+    await until(lambda: " % of " in first.log)
+    first.signal(signal.SIGINT)
+
+    assert first.wait() == 130
+    assert first.log.endswith("CommandError: Cancelled. Run it again to go on from there.\n")
+    await until(lambda: upstream.stats["pulls_closed_early"] == 1)
+    assert "cancelled" in home.manage(
+        "shell", "-c", "from llm_models.models import *; print(PullJob.objects.get().status)"
+    )
+
+
+async def test_the_command_watches_what_a_server_pulls_already(home, start_server, pull_model):
+    server = start_server(home)
+    async with server.client() as client:
+        told = (await client.post("/api/models/pull", json={"model_name": "pull:steps-40-ms-50"})).json()
+        watching = pull_model("pull:steps-40-ms-50")
+
+        assert watching.wait() == 0
+        assert (await client.get("/api/models/pulls")).json()["count"] == 1
+        assert (await client.get(f"/api/models/pulls/{told['id']}")).json()["status"] == "completed"
