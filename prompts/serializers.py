@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+from accounts.permissions import user_of
+from prompts import categories, slugs
+from prompts.declarations import VariableSerializer, declared
+from prompts.models import LONGEST_CONTENT, LONGEST_NOTE, PromptTemplate, PromptVersion
+from prompts.placeholders import parse
+from prompts.variables import Variable
+
+
+@extend_schema_field(VariableSerializer(many=True))
+class VariablesField(serializers.Field[Any, Any, Any, Any]):
+    def to_internal_value(self, data: Any) -> list[Variable]:
+        return declared(data)
+
+    def to_representation(self, value: list[Variable]) -> Any:
+        return [VariableSerializer(variable).data for variable in value]
+
+
+class WordingSerializer(serializers.Serializer[Any]):
+    """What a template says of itself, whether it comes from a person or from one of our files."""
+
+    # A default makes PUT set back what it leaves out; DRF does not use it on PATCH.
+    slug = serializers.SlugField(
+        required=False, max_length=slugs.LONGEST, help_text="Left out: made of the name, with a number if need be."
+    )
+    name = serializers.CharField(max_length=100)
+    category = serializers.CharField(default=categories.DEFAULT, max_length=50)
+    description = serializers.CharField(default="", allow_blank=True, max_length=500)
+    content = serializers.CharField(
+        trim_whitespace=False,
+        max_length=LONGEST_CONTENT,
+        help_text='Text with `{{ name }}`, `{{ name|default:"…" }}`, and `{{ "…" }}` for the quoted text itself.',
+    )
+    variables = VariablesField(
+        default=list, help_text="Those that the content uses and that are not here are added as texts."
+    )
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            # null means "not given", in every field.
+            data = {name: value for name, value in data.items() if value is not None}
+        return super().to_internal_value(data)
+
+    def validate_category(self, category: str) -> str:
+        return categories.spelled(category)
+
+    def validate_content(self, content: str) -> str:
+        if not content.strip():
+            raise ValidationError("This field may not be blank.", code="blank")
+        parse(content)
+        return content
+
+
+class PromptTemplateSerializer(WordingSerializer, serializers.ModelSerializer[PromptTemplate]):
+    is_active = serializers.BooleanField(default=True)
+    is_own = serializers.SerializerMethodField(help_text="Whether it is yours. All others are shared with everyone.")
+    note = serializers.CharField(
+        write_only=True,
+        required=False,
+        allow_blank=True,
+        max_length=LONGEST_NOTE,
+        help_text="What was changed, for the list of versions.",
+    )
+
+    class Meta:
+        model = PromptTemplate
+        fields = [
+            "slug",
+            "name",
+            "category",
+            "description",
+            "content",
+            "variables",
+            "is_builtin",
+            "is_active",
+            "is_own",
+            "version",
+            "use_count",
+            "last_used_at",
+            "created_at",
+            "updated_at",
+            "note",
+        ]
+        read_only_fields = ["is_builtin", "version", "use_count", "last_used_at", "created_at", "updated_at"]
+
+    def get_is_own(self, template: PromptTemplate) -> bool:
+        return template.owner_id == user_of(self.context["request"]).pk
+
+    def validate_slug(self, slug: str) -> str:
+        owner = self.instance.owner if self.instance else user_of(self.context["request"])
+        others = PromptTemplate.objects.in_the_way_of(owner)
+        if self.instance:
+            others = others.exclude(pk=self.instance.pk)
+        if others.filter(slug=slug).exists():
+            raise ValidationError("There is a template with this slug already.", code="unique")
+        return slug
+
+    def create(self, validated_data: dict[str, Any]) -> PromptTemplate:
+        user = user_of(self.context["request"])
+        return PromptTemplate.objects.compose(by=user, owner=user, **validated_data)
+
+    def update(self, template: PromptTemplate, validated_data: dict[str, Any]) -> PromptTemplate:
+        template.edit(by=user_of(self.context["request"]), **validated_data)
+        return template
+
+
+class CategoryCountSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    count = serializers.IntegerField()
+
+
+@extend_schema_serializer(many=False)
+class TemplateListSerializer(serializers.Serializer[Any]):
+    count = serializers.IntegerField()
+    templates = PromptTemplateSerializer(many=True)
+    categories = CategoryCountSerializer(
+        many=True, help_text="Of all that match, whatever their category, sorted by name."
+    )
+
+
+class TemplateListParameters(serializers.Serializer[Any]):
+    category = serializers.CharField(default="", max_length=50, help_text="Upper and lower case alike.")
+    search = serializers.CharField(
+        default="", max_length=200, help_text="Part of a name, slug, description or content."
+    )
+    is_active = serializers.ChoiceField(
+        choices=["true", "false", "any"],
+        default="true",
+        help_text="The inactive ones are your own, and the shared ones if you may change those.",
+    )
+
+    def to_internal_value(self, data: Any) -> Any:
+        given = {name: value for name, value in data.items() if value}
+        if "is_active" in given:
+            given["is_active"] = given["is_active"].lower()  # `True` is what Python clients send for `true`
+        return super().to_internal_value(given)
+
+
+class ValuesSerializer(serializers.Serializer[Any]):
+    variables = serializers.DictField(
+        default=dict, help_text="Values by name. An empty string and null count as not given."
+    )
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            data = {name: value for name, value in data.items() if value is not None}
+        return super().to_internal_value(data)
+
+
+class RenderedSerializer(serializers.Serializer[Any]):
+    content = serializers.CharField()
+    version = serializers.IntegerField()
+
+
+class PromptVersionSerializer(serializers.ModelSerializer[PromptVersion]):
+    author = serializers.SlugRelatedField[Any](slug_field="username", read_only=True, allow_null=True)
+
+    class Meta:
+        model = PromptVersion
+        fields = ["number", "author", "note", "created_at", "is_current"]
+        read_only_fields = fields
+
+
+class PromptVersionDetailSerializer(PromptVersionSerializer):
+    variables = VariableSerializer(many=True, read_only=True)
+
+    class Meta(PromptVersionSerializer.Meta):
+        fields = [*PromptVersionSerializer.Meta.fields, "content", "variables"]
+        read_only_fields = fields
+
+
+class DiffParameters(serializers.Serializer[Any]):
+    against = serializers.IntegerField(
+        required=False, min_value=1, max_value=2**31 - 1, help_text="The older version; default: the one before."
+    )
+
+
+class DiffSerializer(serializers.Serializer[Any]):
+    to = serializers.IntegerField()
+    diff = serializers.CharField(help_text="Unified; empty if nothing differs.")
+
+    def get_fields(self) -> Any:
+        # "from" cannot be written as an attribute.
+        return {"from": serializers.IntegerField(allow_null=True), **super().get_fields()}

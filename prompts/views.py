@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.exceptions import ErrorDetail, NotFound, PermissionDenied, ValidationError
+from rest_framework.mixins import CreateModelMixin, ListModelMixin, RetrieveModelMixin
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import Serializer
+from rest_framework.viewsets import GenericViewSet
+
+from accounts.permissions import Scope, user_of
+from prompts import categories
+from prompts.models import PromptTemplate, PromptVersion
+from prompts.serializers import (
+    DiffParameters,
+    DiffSerializer,
+    PromptTemplateSerializer,
+    PromptVersionDetailSerializer,
+    PromptVersionSerializer,
+    RenderedSerializer,
+    TemplateListParameters,
+    TemplateListSerializer,
+    ValuesSerializer,
+)
+
+_NUMBER = re.compile(r"[0-9]{1,9}")  # what is sure to fit the column
+
+
+class PromptTemplateViewSet(CreateModelMixin, RetrieveModelMixin, GenericViewSet[PromptTemplate]):
+    queryset = PromptTemplate.objects.none()
+    serializer_class = PromptTemplateSerializer
+    pagination_class = None
+    lookup_field = "slug"
+    lookup_value_regex = "[^/]+"  # so that whatever is no slug, too, is ours to answer with 404
+    required_scopes = {"render": Scope.READ}
+
+    def get_object(self) -> PromptTemplate:
+        return _visible(self.request, self.kwargs["slug"])
+
+    @extend_schema(parameters=[TemplateListParameters], responses=TemplateListSerializer)
+    def list(self, request: Request) -> Response:
+        """The shared templates and your own by name, and how many there are of each category."""
+        wanted = _checked(TemplateListParameters, request.query_params)
+        templates = _of_state(request, wanted["is_active"])
+        found = [template for template in templates if template.mentions(wanted["search"])]
+        shown = [template for template in found if template.is_in(wanted["category"])]
+        answer = {
+            "count": len(shown),
+            "templates": sorted(shown, key=lambda template: (template.name.casefold(), template.slug)),
+            "categories": categories.counted(template.category for template in found),
+        }
+        return Response(TemplateListSerializer(answer, context=self.get_serializer_context()).data)
+
+    def update(self, request: Request, slug: str, partial: bool = False) -> Response:
+        """Change a template of yours, or a shared one with Django's permission to. Another text is a new version."""
+        serializer = self.get_serializer(_editable(request, slug), data=request.data, partial=partial)
+        serializer.is_valid(raise_exception=True)
+        serializer.save()
+        return Response(serializer.data)
+
+    def partial_update(self, request: Request, slug: str) -> Response:
+        """Change what is given, of a template of yours, or of a shared one with Django's permission to."""
+        return self.update(request, slug, partial=True)
+
+    def destroy(self, request: Request, slug: str) -> Response:
+        """Delete a template with all its versions. A built-in one can only be deactivated."""
+        template = _visible(request, slug)
+        if not template.is_deletable_by(user_of(request)):
+            raise PermissionDenied(
+                "A built-in template cannot be deleted. It can be deactivated by those who may change it."
+                if template.is_builtin
+                else "This template is shared, and you may not delete it."
+            )
+        template.delete()
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(request=ValuesSerializer, responses=RenderedSerializer)
+    @action(detail=True, methods=["post"])
+    def render(self, request: Request, slug: str) -> Response:
+        """The text with its variables filled in. Changes nothing."""
+        template = _visible(request, slug)
+        values = _checked(ValuesSerializer, request.data)["variables"]
+        return Response({"content": template.render(values), "version": template.version})
+
+    @extend_schema(request=None, responses={status.HTTP_201_CREATED: PromptTemplateSerializer})
+    @action(detail=True, methods=["post"])
+    def copy(self, request: Request, slug: str) -> Response:
+        """A template of your own that begins with what this one says."""
+        made = _visible(request, slug).copy_for(user_of(request))
+        return Response(self.get_serializer(made).data, status=status.HTTP_201_CREATED)
+
+
+@extend_schema(parameters=[OpenApiParameter("slug", str, OpenApiParameter.PATH)])
+class PromptVersionViewSet(ListModelMixin, RetrieveModelMixin, GenericViewSet[PromptVersion]):
+    """What a template said at some time, the current text included."""
+
+    queryset = PromptVersion.objects.none()
+    serializer_class = PromptVersionSerializer
+    lookup_field = "number"
+    lookup_value_regex = "[^/]+"
+
+    def get_queryset(self) -> QuerySet[PromptVersion]:
+        template = _visible(self.request, self.kwargs["slug"])
+        versions = template.versions.select_related("author").order_by("-number")
+        return versions.defer("content", "variables") if self.action == "list" else versions
+
+    def get_object(self) -> PromptVersion:
+        return _numbered(self.get_queryset(), self.kwargs["number"])
+
+    @extend_schema(responses=PromptVersionDetailSerializer)
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return Response(PromptVersionDetailSerializer(self.get_object()).data)
+
+    @extend_schema(parameters=[DiffParameters], responses=DiffSerializer)
+    @action(detail=True, pagination_class=None)
+    def diff(self, request: Request, slug: str, number: str) -> Response:
+        """How the content differs from that of an older version."""
+        version = self.get_object()
+        against = _checked(DiffParameters, request.query_params).get("against")
+        old = version.before() if against is None else _other(version, against)
+        return Response({"from": old and old.number, "to": version.number, "diff": version.diff(old) if old else ""})
+
+    @extend_schema(request=None, responses=PromptTemplateSerializer)
+    @action(detail=True, methods=["post"])
+    def restore(self, request: Request, slug: str, number: str) -> Response:
+        """Make what this version said the current text again, as a new version."""
+        template = _editable(request, slug)
+        template.restore(_numbered(template.versions.all(), number).number, by=user_of(request))
+        return Response(PromptTemplateSerializer(template, context=self.get_serializer_context()).data)
+
+
+def _of_state(request: Request, is_active: str) -> QuerySet[PromptTemplate]:
+    if is_active == "true":
+        return PromptTemplate.objects.for_user(request.user).active()
+    visible = PromptTemplate.objects.visible_to(request.user)
+    return visible.filter(is_active=False) if is_active == "false" else visible
+
+
+def _visible(request: Request, slug: str) -> PromptTemplate:
+    template = PromptTemplate.objects.for_user(request.user).named(slug)
+    if template is None or not template.is_visible_to(user_of(request)):
+        raise NotFound
+    return template
+
+
+def _editable(request: Request, slug: str) -> PromptTemplate:
+    template = _visible(request, slug)
+    if not template.is_editable_by(user_of(request)):
+        raise PermissionDenied("This template is shared, and you may not change it. Copy it to have your own.")
+    return template
+
+
+def _numbered(versions: QuerySet[PromptVersion], number: str) -> PromptVersion:
+    version = versions.filter(number=number).first() if _NUMBER.fullmatch(number) else None
+    if version is None:
+        raise NotFound
+    return version
+
+
+def _other(version: PromptVersion, number: int) -> PromptVersion:
+    other = version.template.versions.filter(number=number).first()
+    if other is None:
+        raise ValidationError({"against": [ErrorDetail("There is no such version.", code="does_not_exist")]})
+    return other
+
+
+def _checked(serializer_class: type[Serializer[Any]], data: Any) -> dict[str, Any]:
+    serializer = serializer_class(data=data)
+    serializer.is_valid(raise_exception=True)
+    values: dict[str, Any] = serializer.validated_data
+    return values

@@ -1,0 +1,73 @@
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Group
+from rest_framework.test import APIClient
+
+from accounts.models import User
+from prompts import editors
+from prompts.models import PromptTemplate
+from prompts.variables import Variable
+from tests.conftest import client_for
+
+TEMPLATES = "/api/prompts/templates"
+
+
+@pytest.fixture(autouse=True)
+def _no_templates(request):
+    """The built-in templates are there or not, depending on which tests ran before."""
+    if {"db", "transactional_db"} & set(request.fixturenames):
+        request.getfixturevalue("transactional_db" if "transactional_db" in request.fixturenames else "db")
+        PromptTemplate.objects.all().delete()
+
+
+@pytest.fixture
+def editor(db) -> User:
+    """Erin is in the group that may change what is shared."""
+    editors.form_group(apps)
+    erin = User.objects.create_user("erin")
+    erin.groups.add(Group.objects.get(name=editors.NAME))
+    return erin
+
+
+@pytest.fixture
+def as_editor(editor) -> APIClient:
+    return client_for(editor)
+
+
+@pytest.fixture
+def compose(db) -> Callable[..., PromptTemplate]:
+    def compose(owner: User | None = None, **fields: Any) -> PromptTemplate:
+        wording = {"name": "Greeting", "content": "Hello {{ who }}"}
+        return PromptTemplate.objects.compose(by=owner, owner=owner, **wording | fields)
+
+    return compose
+
+
+@pytest.fixture
+def template(compose: Callable[..., PromptTemplate], alice) -> PromptTemplate:
+    """Alice's."""
+    return compose(alice, slug="greeting")
+
+
+@pytest.fixture
+def shared(compose: Callable[..., PromptTemplate]) -> PromptTemplate:
+    return compose(None, slug="shared", name="For all", content="Hi {{ who }}")
+
+
+def errors(response) -> list[tuple[str, str | None]]:
+    """What went wrong, for machines: code and field."""
+    return [(error["code"], error["attr"]) for error in response.json()["errors"]]
+
+
+def said_by(template: PromptTemplate) -> list[str]:
+    """The contents of all versions, the oldest first."""
+    return list(template.versions.order_by("number").values_list("content", flat=True))
+
+
+def variable(name: str, **fields: Any) -> Variable:
+    """A declaration with all its keys."""
+    plain = Variable(name=name, type="text", required=False, default="", choices=[], help="")
+    return cast("Variable", plain | fields)
