@@ -13,7 +13,8 @@ from django.conf import settings
 from rest_framework import serializers
 from rest_framework.settings import api_settings
 
-from conversations.options import OptionsField
+from llm_models.options import OptionsField
+from prompts.errors import VariablesWithoutTemplate
 
 LEVELS = ("low", "medium", "high", "max")
 
@@ -32,6 +33,8 @@ class Ask:
     conversation_id: UUID | None = None
     parent_id: UUID | NotGiven | None = NOT_GIVEN
     system_prompt: str | None = None
+    prompt_template: str = ""
+    variables: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     think: bool | Literal["low", "medium", "high", "max"] | None = None
     format: Literal["json"] | dict[str, Any] | None = None
@@ -106,7 +109,12 @@ class AskSerializer(serializers.Serializer[Any]):
     system_prompt = serializers.CharField(
         required=False, allow_null=True, allow_blank=True, trim_whitespace=False, max_length=100_000
     )
-    prompt_template = serializers.CharField(required=False, allow_null=True)
+    prompt_template = serializers.CharField(
+        required=False, allow_null=True, allow_blank=True, help_text="The slug of a template for the system prompt."
+    )
+    variables = serializers.DictField(
+        required=False, allow_null=True, help_text="What to fill into the template, by the names of its variables."
+    )
     options = OptionsField(required=False, allow_null=True)
     think = ThinkField(required=False, allow_null=True)
     format = FormatField(required=False, allow_null=True)
@@ -127,12 +135,9 @@ class AskSerializer(serializers.Serializer[Any]):
             )
         return message
 
-    def validate_prompt_template(self, slug: str | None) -> None:
-        if slug is not None:
-            raise serializers.ValidationError(f"There is no prompt template {slug!r}.", code="does_not_exist")
-
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        attrs.pop("prompt_template", None)
+        if attrs.get("variables") and not attrs.get("prompt_template"):
+            raise VariablesWithoutTemplate
         if attrs.get("parent_id") and not attrs.get("conversation_id"):
             raise serializers.ValidationError(
                 {"conversation_id": serializers.ErrorDetail("A parent_id needs its conversation_id.", "required")}

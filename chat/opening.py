@@ -19,6 +19,7 @@ from conversations.models import ActiveLeaf, Conversation, Message
 from conversations.titles import clean_title
 from llm_models import catalogue
 from llm_models.window import known_window, window
+from prompts.chosen import Chosen, choose
 from streams.events import Event
 from streams.run import RESERVED_NUMBERS
 from streams.threads import await_on_loop
@@ -37,14 +38,16 @@ class Choice:
     window: int
 
     @classmethod
-    def of(cls, ask: Ask, conversation: Conversation) -> "Choice":
-        model_name = ask.model_name or conversation.model_name or await_on_loop(catalogue.default_model())
+    def of(cls, ask: Ask, chosen: Chosen | None, conversation: Conversation) -> "Choice":
+        model_name = ask.model_name or conversation.model_name or catalogue.default_model()
         if not model_name:
             raise ValidationError({"model_name": ErrorDetail("Name a model: Ollama has none installed.", "required")})
-        options = {**conversation.options, **ask.options}
+        defaults = catalogue.defaults_of(model_name)
+        options = {**defaults.options, **conversation.options, **ask.options}
+        said = _system_prompt(ask, chosen)
         return cls(
             model_name,
-            conversation.system_prompt if ask.system_prompt is None else ask.system_prompt,
+            conversation.system_prompt or defaults.system_prompt if said is None else said,
             options,
             known_window(model_name, options) or await_on_loop(window(model_name, options)),
         )
@@ -57,17 +60,21 @@ def open_run(user: "User", ask: Ask, idempotency_key: str, worker_id: str) -> Ge
     """
     if earlier := _made_with(idempotency_key, user, ask):
         return earlier
-    conversation = _conversation(user, ask)
-    choice = Choice.of(ask, conversation)
+    chosen = choose(user, ask.prompt_template, ask.variables) if ask.prompt_template else None
+    conversation = _conversation(user, ask, chosen)
+    choice = Choice.of(ask, chosen, conversation)
     if not ask.conversation_id:
         conversation.model_name = choice.model_name
     try:
-        return _write(user, ask, conversation, choice, idempotency_key, worker_id)
+        run = _write(user, ask, conversation, choice, idempotency_key, worker_id)
     except (IntegrityError, APIException):
         # Two requests with one key at the same moment: the other one has made it, and stands in this one's way.
         if earlier := _made_with(idempotency_key, user, ask):
             return earlier
         raise
+    if chosen:
+        chosen.template.used()
+    return run
 
 
 @transaction.atomic
@@ -112,15 +119,22 @@ def _must_have_place(user: "User") -> None:
         raise TooManyGenerations
 
 
-def _conversation(user: "User", ask: Ask) -> Conversation:
+def _system_prompt(ask: Ask, chosen: Chosen | None) -> str | None:
+    """What the request says: its own words before those of the template it names. None: nothing."""
+    return chosen.text if chosen and not ask.system_prompt else ask.system_prompt
+
+
+def _conversation(user: "User", ask: Ask, chosen: Chosen | None) -> Conversation:
     """The one that was named, or a new one that is not saved yet."""
     if ask.conversation_id is None:
         return Conversation(
             owner=user,
             title=clean_title(ask.title),
             title_source=Conversation.TitleSource.of(clean_title(ask.title)),
-            system_prompt=ask.system_prompt or "",
+            system_prompt=_system_prompt(ask, chosen) or "",
             options=ask.options,
+            prompt_template=chosen.template if chosen else None,
+            prompt_version=chosen.template.version if chosen else None,
         )
     conversation = Conversation.objects.for_user(user).filter(pk=ask.conversation_id).first()
     if conversation is None:

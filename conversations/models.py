@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from conversations import tree
 from conversations.errors import ConversationBusy, ConversationFull
 from conversations.titles import title_from
+from prompts.models import PromptTemplate
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -29,6 +30,11 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
     def newest_first(self) -> Self:
         return self.order_by("-updated_at", "-id")
+
+    def told(self) -> Self:
+        """With what a client is told of them: of their templates, only the slug."""
+        long = (f"prompt_template__{name}" for name in ("content", "variables", "description", "laid"))
+        return self.select_related("prompt_template").defer(*long)
 
     def lock(self, pk: UUID) -> bool:
         """Keep others from changing the row until the transaction ends. False if it is gone.
@@ -65,6 +71,11 @@ class Conversation(models.Model):
     model_name = models.CharField(max_length=200, blank=True)
     system_prompt = models.TextField(blank=True)
     options = models.JSONField(default=dict, blank=True)
+    # What it began with; the text is in `system_prompt`, as it was filled in then.
+    prompt_template = models.ForeignKey(
+        PromptTemplate, null=True, blank=True, editable=False, on_delete=models.SET_NULL, related_name="conversations"
+    )
+    prompt_version = models.PositiveIntegerField(null=True, blank=True, editable=False)
     is_pinned = models.BooleanField(default=False)
     is_archived = models.BooleanField(default=False)
     message_count = models.PositiveIntegerField(default=0, editable=False)

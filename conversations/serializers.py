@@ -10,19 +10,19 @@ from rest_framework import serializers
 from rest_framework.exceptions import NotFound, ValidationError
 
 from conversations.models import Conversation, Message
-from conversations.options import OptionsField
 from conversations.paging import Stretch
 from conversations.titles import clean_title
+from llm_models.options import OptionsField
+from prompts.chosen import choose
+from prompts.errors import VariablesWithoutTemplate
+from prompts.models import PromptTemplate
 
 
-class PromptTemplateField(serializers.SlugField):
-    """There are no prompt templates yet: reading gives null, and every slug is one that does not exist."""
+class PromptTemplateField(serializers.CharField):
+    """The slug of a template; what it says for this user is looked up by ConversationSerializer."""
 
-    def get_attribute(self, instance: Conversation) -> None:
-        return None
-
-    def to_internal_value(self, data: object) -> str:
-        raise ValidationError("There is no such prompt template.", code="does_not_exist")
+    def to_representation(self, template: PromptTemplate) -> str:  # type: ignore[override]  # DRF gives the template
+        return template.slug
 
 
 class ConversationSerializer(serializers.ModelSerializer[Conversation]):
@@ -31,7 +31,15 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
     model_name = serializers.CharField(default="", allow_blank=True, max_length=200)
     system_prompt = serializers.CharField(default="", allow_blank=True, trim_whitespace=False)
     options = OptionsField(default=dict)
-    prompt_template = PromptTemplateField(required=False, allow_null=True)
+    prompt_template = PromptTemplateField(
+        required=False, allow_null=True, allow_blank=True, help_text='The slug of the template to begin with; "": none.'
+    )
+    variables = serializers.DictField(
+        required=False, write_only=True, help_text="What to fill into the template, by the names of its variables."
+    )
+    prompt_version = serializers.IntegerField(
+        read_only=True, allow_null=True, help_text="The version of the template, as it was then."
+    )
     is_pinned = serializers.BooleanField(default=False)
     is_archived = serializers.BooleanField(default=False)
     active_leaf_id = serializers.UUIDField(
@@ -50,6 +58,8 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
             "system_prompt",
             "options",
             "prompt_template",
+            "prompt_version",
+            "variables",
             "is_pinned",
             "is_archived",
             "message_count",
@@ -74,9 +84,35 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
             raise NotFound
         return message_id
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        values, slug = attrs.pop("variables", None), attrs.pop("prompt_template", None)
+        if slug:
+            return attrs if self._has_it(slug, values, attrs) else attrs | self._begun_with(slug, values or {}, attrs)
+        if values:
+            raise VariablesWithoutTemplate
+        return attrs if slug is None else attrs | {"prompt_template": None, "prompt_version": None}
+
+    def _has_it(self, slug: str, values: object, attrs: dict[str, Any]) -> bool:
+        """It was read, and is only written back."""
+        had = self.instance.prompt_template if self.instance else None
+        return had is not None and had.slug == slug and values is None and attrs.get("system_prompt") != ""
+
+    def _begun_with(self, slug: str, values: dict[str, Any], attrs: dict[str, Any]) -> dict[str, Any]:
+        chosen = choose(self.context["request"].user, slug, values)
+        return {
+            "prompt_template": chosen.template,
+            "prompt_version": chosen.template.version,
+            "system_prompt": attrs.get("system_prompt") or chosen.text,
+        }
+
+    @transaction.atomic
     def create(self, validated_data: dict[str, Any]) -> Conversation:
         validated_data.pop("active_leaf_id", None)  # it has no messages yet
-        return super().create({**validated_data, "title_source": Conversation.TitleSource.of(validated_data["title"])})
+        title_source = Conversation.TitleSource.of(validated_data["title"])
+        conversation = super().create({**validated_data, "title_source": title_source})
+        if template := validated_data.get("prompt_template"):
+            template.used()
+        return conversation
 
     @transaction.atomic
     def update(self, conversation: Conversation, validated_data: dict[str, Any]) -> Conversation:
@@ -84,6 +120,8 @@ class ConversationSerializer(serializers.ModelSerializer[Conversation]):
             raise NotFound
         leaf_id = validated_data.pop("active_leaf_id", None)
         conversation.edit(**validated_data)
+        if template := validated_data.get("prompt_template"):
+            template.used()
         if leaf_id:
             conversation.switch_to(conversation.messages.only("id").get(pk=leaf_id))
         return conversation
@@ -93,7 +131,9 @@ class ConversationSummarySerializer(ConversationSerializer):
     """A conversation in a list: without what can be long."""
 
     class Meta(ConversationSerializer.Meta):
-        fields = [name for name in ConversationSerializer.Meta.fields if name not in {"system_prompt", "options"}]
+        fields = [
+            name for name in ConversationSerializer.Meta.fields if name not in {"system_prompt", "options", "variables"}
+        ]
 
 
 class MessageSerializer(serializers.ModelSerializer[Message]):

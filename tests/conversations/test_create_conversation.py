@@ -23,6 +23,7 @@ def test_an_empty_body_makes_an_untitled_conversation(as_alice, alice):
         "system_prompt": "",
         "options": {},
         "prompt_template": None,
+        "prompt_version": None,
         "is_pinned": False,
         "is_archived": False,
         "message_count": 0,

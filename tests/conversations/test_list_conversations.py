@@ -63,6 +63,7 @@ def test_lists_leave_out_what_can_be_long(as_alice, make):
         "title_source",
         "model_name",
         "prompt_template",
+        "prompt_version",
         "is_pinned",
         "is_archived",
         "message_count",
