@@ -4,29 +4,56 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
 from django.db.models import Model
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from accounts.models import ApiKey, ApiKeyQuerySet, User
 
+admin.site.unregister(Group)
 
-# type-arg: these classes take arguments in the stubs only, not when they run.
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+    pass
+
+
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin):  # type: ignore[type-arg]
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # takes an argument in the stubs only
+    list_display = ["username", "email", "kind", "is_active", "seen"]
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+    @display(label={"superuser": "warning", "staff": "info"})
+    def kind(self, user: User) -> str:
+        if user.is_superuser:
+            return "superuser"
+        return "staff" if user.is_staff else "user"
+
+    @admin.display(description="last login", ordering="last_login")
+    def seen(self, user: User) -> str:
+        return f"{user.last_login:%Y-%m-%d %H:%M}" if user.last_login else "never"
+
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Keys are not deleted by themselves, but they go with their user."""
         to_delete, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
         return to_delete, counts, perms_needed - {ApiKey._meta.verbose_name}, protected
 
 
-class NewApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
+class NewApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an argument in the stubs only
     scopes = forms.MultipleChoiceField(
         choices=ApiKey.Scope.choices,
         initial=[ApiKey.Scope.READ, ApiKey.Scope.WRITE],
-        widget=forms.CheckboxSelectMultiple,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
         required=False,
         help_text="None of them: the key opens nothing.",
     )
@@ -43,8 +70,8 @@ class NewApiKeyForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ["prefix", "user", "name", "granted", "state", "last_used_at"]
+class ApiKeyAdmin(ModelAdmin):
+    list_display = ["prefix", "user", "name", "granted", "state", "last_used"]
     list_filter = [("revoked_at", admin.EmptyFieldListFilter)]
     list_select_related = ["user"]
     search_fields = ["prefix", "name", "user__username"]
@@ -72,7 +99,7 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         super().save_model(request, obj, form, change)
         if secret:
             # A message waits in a cookie of this browser until shown: the secret is never in the database.
-            note = "This is the new key. Copy it now, it is not shown again: <code>{}</code>"
+            note = '<div class="new-key">This is the new key. Copy it now, it is not shown again: <code>{}</code></div>'
             messages.warning(request, format_html(note, secret))
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -83,13 +110,17 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def granted(self, key: ApiKey) -> str:
         return ", ".join(key.scopes) or "none"
 
-    @admin.display
+    @display(label={"active": "success", "revoked": "danger", "expired": "warning", "user inactive": "warning"})
     def state(self, key: ApiKey) -> str:
         if key.revoked_at:
             return "revoked"
         if key.is_expired:
             return "expired"
         return "active" if key.is_usable else "user inactive"
+
+    @admin.display(ordering="last_used_at")
+    def last_used(self, key: ApiKey) -> str:
+        return f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
 
     @admin.action(description="Revoke selected API keys", permissions=["change"])
     def revoke_selected(self, request: HttpRequest, chosen: ApiKeyQuerySet) -> None:

@@ -3,24 +3,51 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
 
 from chat.models import Generation
 from chat.replay import usage
 
+STATUS_LABELS = {
+    Generation.Status.QUEUED: "info",
+    Generation.Status.RUNNING: "info",
+    Generation.Status.COMPLETED: "success",
+    Generation.Status.STOPPED: "warning",
+    Generation.Status.INTERRUPTED: "warning",
+    Generation.Status.FAILED: "danger",
+}
+
 
 @admin.register(Generation)
-class GenerationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an argument in the stubs only
+class GenerationAdmin(ModelAdmin):
     """For looking: what ran, for whom, how it ended and how fast it was."""
 
-    list_display = ["id", "requested_by", "model_name", "status", "error_code", "created_at", "duration", "speed"]
-    list_filter = ["status", "error_code", "model_name"]
+    list_display = ["asked_at", "requested_by", "model_name", "state", "error_code", "duration", "speed"]
+    list_filter = ["status", "error_code", "model_name", "created_at"]
     list_select_related = ["requested_by", "message"]
     search_fields = ["id", "requested_by__username", "model_name"]
     ordering = ["-id"]
     show_full_result_count = False
-    exclude = ["idempotency_digest"]
-    raw_id_fields = ["message", "requested_by"]
+    readonly_fields = ["conversation", "duration", "speed", "tokens", "ollamas_time"]
+    fieldsets = [
+        (None, {"fields": ["conversation", "message", "requested_by", "model_name", "status", "done_reason"]}),
+        ("What went wrong", {"fields": ["error_code", "error_detail", "error_is_retryable"]}),
+        ("Times", {"fields": ["created_at", "started_at", "first_token_at", "finished_at", "stop_requested_at"]}),
+        ("Speed", {"fields": ["duration", "tokens", "speed", "ollamas_time"]}),
+        ("Context", {"fields": ["context"]}),
+        ("Run", {"fields": ["id", "worker_id", "heartbeat_at", "last_seq", "idempotency_key"]}),
+    ]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Generation]:
+        """Without what may be long and is not shown."""
+        generations: QuerySet[Generation] = super().get_queryset(request)
+        return generations.defer("message__content", "message__thinking", "message__tool_calls", "message__images")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -32,6 +59,20 @@ class GenerationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an a
         """It goes with its conversation."""
         return False
 
+    @admin.display(description="asked at", ordering="id")
+    def asked_at(self, generation: Generation) -> str:
+        return f"{generation.created_at:%Y-%m-%d %H:%M}"
+
+    @display(description="status", ordering="status", label=STATUS_LABELS)
+    def state(self, generation: Generation) -> str:
+        return generation.status
+
+    @admin.display
+    def conversation(self, generation: Generation) -> SafeString:
+        conversation = generation.message.conversation
+        url = reverse("admin:conversations_conversation_change", args=[conversation.pk])
+        return format_html('<a href="{}" class="text-link">{}</a>', url, conversation)
+
     @admin.display(description="took")
     def duration(self, generation: Generation) -> str:
         if not generation.finished_at:
@@ -42,3 +83,19 @@ class GenerationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # takes an a
     def speed(self, generation: Generation) -> str:
         speed = usage(generation)["tokens_per_second"]
         return f"{speed:.1f}" if speed else ""
+
+    @admin.display
+    def tokens(self, generation: Generation) -> str:
+        told = usage(generation)
+        known = {"prompt": told["prompt_tokens"], "reply": told["completion_tokens"]}
+        return ", ".join(f"{name} {count:,}" for name, count in known.items() if count is not None)
+
+    @admin.display(description="Ollama's time")
+    def ollamas_time(self, generation: Generation) -> str:
+        known = {
+            "in all": generation.total_duration,
+            "loading the model": generation.load_duration,
+            "reading the prompt": generation.prompt_eval_duration,
+            "writing": generation.eval_duration,
+        }
+        return ", ".join(f"{name} {spent / 1e9:.2f} s" for name, spent in known.items() if spent is not None)

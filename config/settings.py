@@ -4,6 +4,7 @@ from pathlib import Path
 
 import dj_database_url
 import orjson
+from django.templatetags.static import static
 
 from config.env import env_bool, env_choice, env_int, env_list, env_secret, env_str
 
@@ -49,6 +50,7 @@ if HTTPS:
 INSTALLED_APPS = [
     "config",
     "daphne",
+    "unfold",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -65,6 +67,7 @@ INSTALLED_APPS = [
     "streams",
     "accounts",
     "llm_models",
+    "prompts",
     "conversations",
     "chat",
 ]
@@ -187,6 +190,40 @@ SPECTACULAR_SETTINGS = {
         "ServerErrorEnum": "drf_standardized_errors.openapi_serializers.ServerErrorEnum.choices",
     },
     "POSTPROCESSING_HOOKS": ["drf_standardized_errors.openapi_hooks.postprocess_schema_enums"],
+}
+
+# --- The admin ----------------------------------------------------------------------------------
+
+UNFOLD = {
+    "SITE_TITLE": "Colloquy",
+    "SITE_HEADER": "Colloquy",
+    "SITE_URL": None,
+    "SITE_ICON": {
+        "light": lambda request: static("config/icon.svg"),
+        "dark": lambda request: static("config/icon-dark.svg"),
+    },
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("config/icon.svg")},
+    ],
+    "STYLES": [lambda request: static("config/admin.css")],
+    "SIDEBAR": {"navigation": "config.navigation.navigation"},
+    "DASHBOARD_CALLBACK": "config.dashboard.dashboard",
+    "COLORS": {
+        # Teal, a step darker than Tailwind's: white on 600, and 600 on white, can be read.
+        "primary": {
+            "50": "oklch(98.4% .014 180.72)",
+            "100": "oklch(95.3% .051 180.801)",
+            "200": "oklch(91% .096 180.426)",
+            "300": "oklch(85.5% .138 181.071)",
+            "400": "oklch(77.7% .152 181.912)",
+            "500": "oklch(70.4% .14 182.503)",
+            "600": "oklch(51.1% .096 186.391)",
+            "700": "oklch(43.7% .078 188.216)",
+            "800": "oklch(38.6% .063 188.416)",
+            "900": "oklch(33% .054 190)",
+            "950": "oklch(27.7% .046 192.524)",
+        },
+    },
 }
 
 # --- Logs ---------------------------------------------------------------------------------------

@@ -1,17 +1,18 @@
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
 from config import health
 
-admin.site.site_header = admin.site.site_title = "Colloquy"
-
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="docs")),
+    path("favicon.ico", RedirectView.as_view(url=static("config/icon.svg"))),
     path("admin/", admin.site.urls),
     path("api/", include("accounts.urls")),
     path("api/", include("llm_models.urls")),
+    path("api/", include("prompts.urls")),
     path("api/", include("conversations.urls")),
     path("api/", include("chat.urls")),
     path("api/schema", SpectacularJSONAPIView.as_view(), name="schema"),

@@ -11,6 +11,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
 
 from conversations.models import Conversation, Message
 from conversations.paging import PathReader
@@ -18,20 +20,23 @@ from conversations.paging import PathReader
 MESSAGES_SHOWN = 100
 CHARACTERS_SHOWN = 2_000
 
+STATUS_LABELS = {
+    Message.Status.COMPLETE: "success",
+    Message.Status.STREAMING: "info",
+    Message.Status.STOPPED: "warning",
+    Message.Status.INTERRUPTED: "warning",
+    Message.Status.FAILED: "danger",
+}
 
-# type-arg: these classes take arguments in the stubs only, not when they run.
+
+def verbatim(text: SafeString) -> SafeString:
+    """With its lines as they were written."""
+    return format_html('<div class="verbatim">{}</div>', text)
+
+
 @admin.register(Conversation)
-class ConversationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = [
-        "__str__",
-        "owner",
-        "model_name",
-        "message_count",
-        "is_pinned",
-        "is_archived",
-        "source",
-        "updated_at",
-    ]
+class ConversationAdmin(ModelAdmin):
+    list_display = ["__str__", "owner", "model_name", "messages_in_all", "kept", "updated"]
     list_filter = ["is_pinned", "is_archived", "source", "updated_at"]
     list_select_related = ["owner"]
     search_fields = ["title", "owner__username", "=id"]
@@ -43,6 +48,7 @@ class ConversationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "owner",
         "model_name",
         "system_prompt",
+        ("prompt_template", "prompt_version"),
         "options",
         ("is_pinned", "is_archived"),
         ("source", "source_id"),
@@ -51,6 +57,8 @@ class ConversationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "newest_messages",
     ]
     readonly_fields = [
+        "prompt_template",
+        "prompt_version",
         "options",
         "source",
         "source_id",
@@ -61,13 +69,29 @@ class ConversationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         "newest_messages",
     ]
 
+    readonly_preprocess_fields = {"system_prompt": verbatim}
+
+    @admin.display(description="messages", ordering="message_count")
+    def messages_in_all(self, conversation: Conversation) -> int:
+        return conversation.message_count
+
+    @admin.display(ordering="updated_at")
+    def updated(self, conversation: Conversation) -> str:
+        return f"{conversation.updated_at:%Y-%m-%d %H:%M}"
+
+    @display(label=True)
+    def kept(self, conversation: Conversation) -> list[str]:
+        facts = {"pinned": conversation.is_pinned, "archived": conversation.is_archived}
+        return [name for name, is_so in facts.items() if is_so]
+
     @admin.display(description="Messages")
     def newest_messages(self, conversation: Conversation) -> SafeString:
         """The end of the active path, and a way to all the others."""
         shown = PathReader.active(conversation).newest(MESSAGES_SHOWN).messages
         every = reverse("admin:conversations_message_changelist") + f"?conversation__id__exact={conversation.pk}"
         return format_html(
-            '<p><a href="{}">All {} messages</a>, and the newest of the active path:</p>{}',
+            '<p><a href="{}" class="text-link">All {} messages</a>, and the newest of the active path:</p>'
+            '<div class="dialogue">{}</div>',
             every,
             conversation.message_count,
             format_html_join("", _A_MESSAGE, map(_cells, shown)),
@@ -81,7 +105,7 @@ class ConversationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         edited = {name: form.cleaned_data[name] for name in form.changed_data}
         Conversation.objects.get(pk=obj.pk).edit(**edited)
 
-    def get_deleted_objects(  # type: ignore[override]  # the stubs want lists of lists
+    def get_deleted_objects(
         self, objs: QuerySet[Conversation], request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
         """Django's own would fetch and name every message."""
@@ -103,16 +127,28 @@ class ConversationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Message)
-class MessageAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class MessageAdmin(ModelAdmin):
     """For reading only: a message taken out would take all below it along."""
 
-    list_display = ["id", "role", "status", "excerpt", "conversation", "model_name", "created_at"]
+    list_display = ["excerpt", "role", "state", "conversation", "model_name", "written"]
     list_filter = ["role", "status"]
     list_select_related = ["conversation"]
     search_fields = ["=id", "=conversation__id"]
     ordering = ["-id"]
     show_full_result_count = False
-    exclude = ["images"]
+    fields = [
+        "conversation",
+        "parent",
+        ("role", "status"),
+        "content",
+        "thinking",
+        "tool_calls",
+        "model_name",
+        ("prompt_tokens", "completion_tokens"),
+        "metadata",
+        ("created_at", "id"),
+    ]
+    readonly_preprocess_fields = {"content": verbatim, "thinking": verbatim}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         messages: QuerySet[Message] = super().get_queryset(request).annotate(beginning=Left("content", 80))
@@ -121,7 +157,15 @@ class MessageAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="Content")
     def excerpt(self, message: Message) -> str:
         beginning: str = message.beginning  # type: ignore[attr-defined]
-        return beginning
+        return beginning or "(no text)"
+
+    @display(description="status", ordering="status", label=STATUS_LABELS)
+    def state(self, message: Message) -> str:
+        return message.status
+
+    @admin.display(ordering="id")
+    def written(self, message: Message) -> str:
+        return f"{message.created_at:%Y-%m-%d %H:%M}"
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -134,21 +178,24 @@ class MessageAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         page = request.resolver_match
         if page and page.view_name.startswith("admin:conversations_message_"):
             return False
-        return super().has_delete_permission(request, obj)
+        return bool(super().has_delete_permission(request, obj))
 
 
 _A_MESSAGE = (
-    '<p><a href="{}"><b>{}</b></a> · {} · {}</p>'
-    '<p style="white-space: pre-wrap; overflow-wrap: anywhere; border-left: 3px solid; padding-left: 1em">{}</p>'
+    '<article class="dialogue-message {}"><div class="dialogue-head"><a href="{}">{}</a> <span>{}</span>'
+    ' <span class="{}">{}</span> <time>{}</time></div><div class="dialogue-text">{}</div></article>'
 )
 
 
 def _cells(message: Message) -> tuple[str, ...]:
     text = message.content
     return (
+        message.role,
         reverse("admin:conversations_message_change", args=[message.pk]),
         message.role,
+        message.model_name,
         message.status,
+        "" if message.status == Message.Status.COMPLETE else message.status,
         f"{message.created_at:%Y-%m-%d %H:%M:%S}",
         text if len(text) <= CHARACTERS_SHOWN else text[:CHARACTERS_SHOWN] + "…",
     )

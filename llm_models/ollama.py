@@ -133,7 +133,7 @@ async def answers_at(base: str) -> bool:
     """Whether an Ollama is there, which need not be the one in use."""
     try:
         async with asyncio.timeout(3):
-            response = await (await _client()).get(f"{base}/api/version")
+            response = await (await _client()).get(**_to(f"{base}/api/version"))
     except (httpx.HTTPError, aiohttp.ClientError, TimeoutError):
         return False
     return response.status_code == httpx.codes.OK
@@ -183,10 +183,17 @@ async def _answered(
     """A 200, with its body still to come. Leaving it closes the connection, unless the body was read to its end."""
     with _translated():
         client = await _client()
-        async with client.stream(method, url() + path, **_content(body)) as response:
+        async with client.stream(method, **_to(url() + path), **_content(body)) as response:
             if response.status_code != httpx.codes.OK:
                 raise await _refusal(response, path, llm_model)
             yield response
+
+
+def _to(address: str) -> dict[str, Any]:
+    """Credentials of a URL in the header: aiohttp, below httpx, refuses to have them in both places."""
+    target = httpx.URL(address)
+    auth = {"auth": (target.username, target.password)} if target.userinfo else {}
+    return {"url": target.copy_with(userinfo=b""), **auth}
 
 
 def _content(body: dict[str, Any] | None) -> dict[str, Any]:

@@ -1,3 +1,7 @@
+import asyncio
+from base64 import b64encode
+from contextlib import aclosing
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -60,3 +64,16 @@ async def test_another_url_acts_on_the_next_request_and_can_be_taken_back(wire, 
         "http://127.0.0.1:5000/api/tags",
         "https://example.com/behind/a/proxy/api/tags",
     ]
+
+
+def test_credentials_in_the_url_are_sent(standin):
+    host = standin.url.removeprefix("http://")
+    ollama.use(f"http://me:se%20cret@{host}")
+
+    async def talk() -> bool:
+        async with aclosing(ollama.chat("script:tokens-1", [])) as chunks:
+            assert [chunk async for chunk in chunks]
+        return await ollama.answers_at(f"http://me:x@{host}")
+
+    assert asyncio.run(talk())
+    assert standin.requests[-1]["headers"]["Authorization"] == f"Basic {b64encode(b'me:se cret').decode()}"
