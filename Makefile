@@ -8,8 +8,8 @@ VENV := .venv/bin
 serve: .venv/runtime
 	@STANDIN_OLLAMA=$${STANDIN_OLLAMA-auto} $(VENV)/python manage.py serve --host $(HOST) --port $(PORT)
 
-# Real processes and a real browser take their time, and have nothing to say of another Python or Django.
-QUICK := --ignore-glob='*/test_process_*' --ignore-glob='*/test_browser_*' --ignore=tests/config/test_serve.py
+# Real processes, a real browser and fuzzing take their time, and have nothing to say of another Python or Django.
+QUICK := --ignore-glob='*/test_process_*' --ignore-glob='*/test_fuzz_*' --ignore-glob='*/test_browser_*' --ignore=tests/config/test_serve.py
 
 # What browsers, slow clients and first starts see is the same on PostgreSQL.
 ANYWHERE := --ignore-glob='*/test_browser_*' --ignore=tests/chat/test_process_clients.py --ignore=tests/config/test_serve.py
