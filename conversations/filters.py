@@ -8,7 +8,10 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django_filters.fields import IsoDateTimeField
+from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import extend_schema_field
+from rest_framework.request import Request
+from rest_framework.views import APIView
 
 from conversations.models import Conversation
 
@@ -73,3 +76,14 @@ class ConversationFilter(django_filters.FilterSet):
     class Meta:
         model = Conversation
         fields: list[str] = []
+
+
+class ConversationFilterBackend(DjangoFilterBackend):
+    def filter_queryset(  # type: ignore[override]  # DRF gives its own request
+        self, request: Request, queryset: QuerySet[Conversation], view: APIView
+    ) -> QuerySet[Conversation]:
+        """Without a word to the filters, the list that they would give: making a form takes longer than the query."""
+        if request.query_params.keys().isdisjoint(ConversationFilter.base_filters):
+            return queryset.filter(is_archived__in=[False])
+        filtered: QuerySet[Conversation] = super().filter_queryset(request, queryset, view)
+        return filtered

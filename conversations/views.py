@@ -5,7 +5,6 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import QuerySet
-from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -13,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer, Serializer
 from rest_framework.viewsets import ModelViewSet
 
-from conversations.filters import ConversationFilter
+from conversations.filters import ConversationFilter, ConversationFilterBackend
 from conversations.models import Conversation
 from conversations.paging import PathReader, Stretch, path_reader
 from conversations.serializers import (
@@ -31,7 +30,7 @@ Row = TypeVar("Row")
 class ConversationViewSet(ModelViewSet[Conversation]):
     queryset = Conversation.objects.newest_first()
     serializer_class = ConversationSerializer
-    filter_backends = [DjangoFilterBackend]
+    filter_backends = [ConversationFilterBackend]
     filterset_class = ConversationFilter
     lookup_value_regex = "[^/]+"  # so that ids with a dot in them, too, are ours to answer with 404
 
