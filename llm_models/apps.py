@@ -3,3 +3,4 @@ from django.apps import AppConfig
 
 class LlmModelsConfig(AppConfig):
     name = "llm_models"
+    verbose_name = "Models"
