@@ -113,6 +113,11 @@ USE_TZ = True
 
 # --- What it runs on ----------------------------------------------------------------------------
 
+# Threads that serve streams and sockets, and those that serve all other requests. Each has a database connection of its
+# own that stays open, and is made when all before it are busy.
+DATABASE_THREADS = 4
+REQUEST_THREADS = 8
+
 DATABASES = {"default": dj_database_url.parse(env_str("DATABASE_URL", f"sqlite:///{DATA_DIR / 'colloquy.sqlite3'}"))}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
@@ -126,12 +131,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     # The URL may have brought options of its own, such as sslmode.
-    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 2, "max_size": 20, "timeout": 10}
-
-# Threads that serve streams and sockets, and those that serve all other requests. Each has a database connection of its
-# own that stays open, and is made when all before it are busy.
-DATABASE_THREADS = 4
-REQUEST_THREADS = 8
+    # One for each thread that keeps it, and some for what comes and goes, such as the look at /health/ready.
+    most = DATABASE_THREADS + REQUEST_THREADS + 8
+    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 2, "max_size": most, "timeout": 10}
 
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
