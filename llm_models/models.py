@@ -53,6 +53,15 @@ class LLMModelQuerySet(models.QuerySet["LLMModel"]):
             row = cursor.fetchone()
         return Defaults(orjson.loads(row[0]), row[1]) if row else Defaults({}, "")
 
+    @transaction.atomic
+    def choose_default(self, model: LLMModel | None) -> None:
+        """The one default; None: none is."""
+        # All are locked, in the order in which `mirror` locks them: of two who choose at once, the later one wins.
+        list(self.select_for_update().order_by("canonical_name").values_list("pk"))
+        self.filter(is_default=True).update(is_default=False)
+        if model:
+            self.filter(pk=model.pk).update(is_default=True)
+
     def mirror(self, told: Sequence[Mapping[str, Any]]) -> None:
         """Keep what Ollama has told of the installed models; those that it did not name are installed no more.
 

@@ -1,0 +1,214 @@
+"""The page of the models in a real browser: a pull begun there, watched, cancelled and resumed."""
+
+import pytest
+
+from tests.browser import open_page
+from tests.config.test_browser_pages import Complaints
+from tests.processes import eventually, get
+
+PASSWORD = "correct horse battery"
+QUICK = "pull:layers-2-steps-40-ms-25"
+SLOW = "pull:layers-1-steps-1000-ms-50"
+STUCK = "pull:hangat-3-ms-1"
+LONG = "registry.example.com/a-rather-long-namespace/pull:layers-1-steps-2-ms-1"
+BROKEN = "pull:errorat-3-ms-1"
+
+
+@pytest.fixture
+async def server(home, start_server):
+    home.manage(
+        "createsuperuser",
+        "--noinput",
+        DJANGO_SUPERUSER_USERNAME="operator",
+        DJANGO_SUPERUSER_EMAIL="operator@example.com",
+        DJANGO_SUPERUSER_PASSWORD=PASSWORD,
+    )
+    return start_server(home)
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the page's console and its requests have to say against it: it fails the test."""
+    return []
+
+
+@pytest.fixture
+async def page(server, complaints):
+    """Of the models."""
+    async with open_page() as page:
+        Complaints(page).heard = complaints
+        await page.goto(f"{server.url}/admin/login/?next=/admin/llm_models/llmmodel/")
+        await page.fill("#id_username", "operator")
+        await page.fill("#id_password", PASSWORD)
+        await page.get_by_role("button", name="Log in").click()
+        await page.get_by_role("heading", name="Pulls").wait_for()
+        yield page
+        await page.close()
+        # Who leaves a page breaks off what it is asking for.
+        assert [complaint for complaint in complaints if "ERR_ABORTED" not in complaint] == []
+
+
+async def pull(page, model_name: str):
+    """The item that shows it."""
+    await page.get_by_label("Name of a model").fill(model_name)
+    await page.get_by_role("button", name="Pull", exact=True).click()
+    item = item_of(page, model_name)
+    await item.wait_for()
+    return item
+
+
+def item_of(page, model_name: str):
+    return page.locator(".pull", has=page.get_by_text(model_name, exact=True).first)
+
+
+def in_state(page, status: str):
+    return page.locator(f".pull[data-status={status}]")
+
+
+def row_of(page, model_name: str):
+    return page.locator("#result_list tbody tr", has_text=model_name)
+
+
+async def start(server, model_name: str) -> None:
+    """Someone else does, over the API."""
+    async with server.client() as client:
+        assert (await client.post("/api/models/pull", json={"model_name": model_name})).status_code == 202
+
+
+async def test_a_pull_is_watched_until_the_model_is_there(page, tmp_path):
+    item = await pull(page, QUICK)
+    bar = item.get_by_role("progressbar")
+    seen = await eventually(lambda: bar.evaluate("bar => bar.hidden ? 0 : bar.position"), lambda part: 0 < part < 1)
+    await page.screenshot(path=tmp_path / "pulling.png")
+    await eventually(lambda: bar.evaluate("bar => bar.position"), lambda part: part != seen)
+
+    await row_of(page, QUICK).wait_for()
+    await in_state(page, "completed").wait_for()
+    await page.screenshot(path=tmp_path / "pulled.png")
+    assert "installed" in await row_of(page, QUICK).inner_text()
+    assert "200 MB" in await item_of(page, QUICK).inner_text()
+    assert await item_of(page, QUICK).get_by_role("button").count() == 0
+
+
+async def test_it_tells_how_far_it_is_and_is_cancelled_and_resumed(page):
+    item = await pull(page, SLOW)
+
+    async def told():
+        return {name: await item.locator(f"[data-part={name}]").inner_text() for name in ("percent", "amount", "speed")}
+
+    facts = await eventually(told, lambda facts: all(facts.values()))
+    assert facts["percent"].endswith(" %")
+    assert facts["amount"].endswith(" of 100 MB")
+    assert facts["speed"].endswith("B/s")
+    assert (await item.locator("[data-part=left]").inner_text()).endswith(" left")
+    assert (await item.locator("[data-part=said]").inner_text()).startswith("pulling ")
+
+    await item.get_by_role("button", name="Cancel").click()
+    await in_state(page, "cancelled").wait_for()
+    assert (await page.locator("[data-part=news]").inner_text()).startswith(f"{SLOW}: cancelled.")
+    await page.get_by_role("button", name=f"Resume {SLOW}").click()
+    await in_state(page, "running").wait_for()
+    assert await page.locator(".pull").count() == 1, "it takes the place of the former one"
+
+    stuck = await pull(page, STUCK)
+    await stuck.get_by_role("button", name="Cancel").click()
+    await in_state(page, "cancelled").locator(".pull-name", has_text=STUCK).wait_for()
+
+
+async def test_what_goes_wrong_is_told(page, server, complaints):
+    await page.get_by_label("Name of a model").fill("two words")
+    async with page.expect_response("**/api/models/pull") as refused:
+        await page.get_by_role("button", name="Pull", exact=True).click()
+    assert (await refused.value).status == 400
+    await page.get_by_text("This is not the name of a model.").wait_for()
+    complaints.clear()
+
+    await pull(page, BROKEN)
+    await in_state(page, "failed").wait_for()
+    assert await page.get_by_text("This is not the name of a model.").count() == 0
+    said = in_state(page, "failed").locator("[data-part=said]")
+    assert await said.inner_text() == "Ollama reported an error: max retries exceeded: unexpected EOF"
+    assert await page.get_by_role("button", name="Resume").count() == 1
+
+    await pull(page, LONG)
+    await row_of(page, LONG).wait_for()
+    await all_of_the_table_is_seen(page)
+    await page.goto(f"{server.url}/admin/llm_models/pulljob/")
+    await all_of_the_table_is_seen(page)
+
+
+async def all_of_the_table_is_seen(page) -> None:
+    table = page.locator("#result_list")
+    assert await table.evaluate("table => table.scrollWidth <= table.parentElement.clientWidth")
+
+
+async def test_what_others_have_begun_is_shown_however_many_there_are(page, server):
+    names = [f"pull:layers-1-steps-{steps}-ms-20" for steps in (400, 401, 402, 403, 404, 405, 406, 407)]
+    for name in names:
+        await start(server, name)
+    await page.reload()
+
+    bars = page.get_by_role("progressbar")
+    assert await bars.count() == len(names)
+    await eventually(lambda: bars.evaluate_all("bars => bars.map(bar => bar.value)"), lambda values: all(values))
+    begun = await bars.evaluate_all("bars => bars.map(bar => bar.value)")
+
+    async def moved():
+        now = await bars.evaluate_all("bars => bars.map(bar => bar.value)")
+        return [one > other for one, other in zip(now, begun, strict=True)]
+
+    await eventually(moved, all)  # more of them than a browser has connections
+    async with server.client() as client:
+        for job in (await get(client, "/api/models/pulls"))["results"]:
+            await client.delete(f"/api/models/pulls/{job['id']}")
+    await eventually(in_state(page, "running").count, lambda count: count == 0)
+
+
+async def test_the_list_keeps_what_was_selected_and_typed(page):
+    await row_of(page, "gemma3").locator("input.action-select").check()
+    await pull(page, STUCK)
+    name = page.get_by_label("Name of a model")
+    await name.fill("half a na")
+    await pull_elsewhere_is_done(page)
+
+    assert await row_of(page, "gemma3").locator("input.action-select").is_checked()
+    assert await name.input_value() == "half a na"
+    assert await page.locator(".action-counter").inner_text() == "1 of 4 selected"
+    await row_of(page, "gemma3").locator("input.action-select").uncheck()
+    await name.fill("")
+    await row_of(page, QUICK).wait_for()
+
+
+async def pull_elsewhere_is_done(page) -> None:
+    """A pull of the page that ends while someone types: the new model has to wait for them."""
+    await page.evaluate(
+        """async (model_name) => {
+            const token = document.querySelector("[name=csrfmiddlewaretoken]").value;
+            const form = document.createElement("form");
+            form.dataset.does = "pull";
+            for (const [name, value] of Object.entries({ model_name, csrfmiddlewaretoken: token })) {
+                const input = document.createElement("input");
+                Object.assign(input, { type: "hidden", name, value });
+                form.append(input);
+            }
+            form.append(document.createElement("button"));
+            document.getElementById("pulls").append(form);
+            form.requestSubmit();
+        }""",
+        QUICK,
+    )
+    await in_state(page, "completed").wait_for()
+
+
+async def test_it_is_installed_however_it_was_deleted(page):
+    """Through the confirmation, which nothing but a click leads to."""
+    await row_of(page, "gemma3").get_by_role("link").click()
+    await page.get_by_role("link", name="Delete from Ollama").click()
+    await page.get_by_role("button", name="Delete from Ollama").click()
+    await page.get_by_text("gemma3:latest was deleted from Ollama.").wait_for()
+    assert "not installed" in await row_of(page, "gemma3").inner_text()
+    item = await pull(page, "gemma3")
+    await eventually(row_of(page, "gemma3").inner_text, lambda text: "pulling" in text)
+    await item.get_by_role("button", name="Cancel").click()
+    await in_state(page, "cancelled").wait_for()
+    await eventually(row_of(page, "gemma3").inner_text, lambda text: "pulling" not in text)

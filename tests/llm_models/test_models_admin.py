@@ -1,0 +1,654 @@
+"""The models and the pulls in the admin: what they show, what one can do there, and who may."""
+
+import re
+import socket
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import User
+from llm_models import ollama
+from llm_models.admin.shown import human
+from llm_models.models import LLMModel, PullJob
+from tests.live import wait_until
+
+MODELS = "/admin/llm_models/llmmodel/"
+PULLS = "/admin/llm_models/pulljob/"
+STUCK = "pull:hangat-3-ms-1"
+
+
+@pytest.fixture
+def staff(db):
+    """Logs one in who has these permissions."""
+
+    def log_in(*codenames: str) -> Client:
+        user = User.objects.create_user("clerk", is_staff=True)
+        user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return log_in
+
+
+@pytest.fixture
+def qwen(admin_client, wire) -> LLMModel:
+    """As it is after someone has looked."""
+    admin_client.get(MODELS)
+    return LLMModel.objects.get(name="qwen3:4b")
+
+
+def page_of(client, query="") -> str:
+    response = client.get(MODELS + query)
+    assert response.status_code == 200
+    return str(response.content, "utf-8")
+
+
+def state_of(client, name: str) -> list[str]:
+    rows = page_of(client).split('<tr class="data-row')[1:]
+    row = next(row for row in rows if f">{name}<" in row)
+    return re.findall(r'class="model-badge[^"]*">([^<]+)<', row)
+
+
+def names_in(client, query: str) -> list[str]:
+    return [model.name for model in client.get(MODELS + query).context["cl"].result_list]
+
+
+def said_to(response) -> list[str]:
+    return [str(message) for message in response.context["messages"]]
+
+
+def act(client, action: str, *models: LLMModel, **more: str):
+    data = {"action": action, "_selected_action": [str(model.pk) for model in models], **more}
+    return client.post(MODELS, data, follow=True)
+
+
+def change(client, model: LLMModel, **fields):
+    """Fill in the form as it is shown, but for these."""
+    shown = {
+        "display_name": model.display_name,
+        "description": model.description,
+        "system_prompt": model.system_prompt,
+        "options": "{}",
+    }
+    switches = {"default": model.is_default, "is_hidden": model.is_hidden} | fields
+    ticked = {name: "on" for name in ("default", "is_hidden") if switches.pop(name)}
+    return client.post(f"{MODELS}{model.pk}/change/", shown | switches | ticked)
+
+
+def errors_of(response, field: str) -> list[str]:
+    errors: list[str] = response.context["adminform"].form.errors.get(field, [])
+    return errors
+
+
+def add_pull(model_name="pull:steps-9", status="running", **fields) -> PullJob:
+    finished_at = None if status in PullJob.RUNNING else timezone.now()
+    name = model_name if ":" in model_name else f"{model_name}:latest"
+    return PullJob.objects.create(
+        model_name=model_name, canonical_name=name, status=status, last_seq=1, finished_at=finished_at, **fields
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1429, "1.4 KB"),
+        (9_960_000, "10 MB"),
+        (999_600_000, "1.0 GB"),
+        (4_372_811_936_000, "4373 GB"),
+        (None, ""),
+    ],
+)
+def test_sizes_are_those_that_ollama_tells(count, text):
+    assert human(count) == text
+
+
+class TestTheList:
+    def test_it_shows_what_ollama_has_installed(self, admin_client, wire):
+        page = page_of(admin_client)
+
+        assert LLMModel.objects.filter(is_installed=True).count() == 2
+        for fact in ("qwen3:4b", "2.5 GB", "qwen3", "4.0B", "Q4_K_M", "completion, thinking, tools", "2026-08-30"):
+            assert fact in page
+        assert state_of(admin_client, "all-minilm:latest") == ["installed"]
+
+    def test_it_asks_each_time(self, admin_client, wire):
+        page_of(admin_client)
+        wire.will_answer("/api/tags", {"models": []})
+
+        assert state_of(admin_client, "qwen3:4b") == ["not installed", "loaded"]
+
+    def test_what_is_loaded_and_for_how_long(self, admin_client, wire):
+        assert state_of(admin_client, "qwen3:4b") == ["installed", "loaded"]
+        assert "3.9 GB VRAM, stays" in page_of(admin_client)
+
+        soon = (timezone.now() + timedelta(minutes=4, seconds=30)).isoformat()
+        loaded = {"name": "qwen3:4b", "size": 4_000_000_000, "size_vram": 1_500_000_000, "expires_at": soon}
+        wire.will_answer("/api/ps", {"models": [loaded]})
+        assert "1.5 GB of 4.0 GB in VRAM, 4\xa0minutes left" in page_of(admin_client)
+
+    def test_what_was_decided_and_what_is_being_pulled(self, admin_client, qwen):
+        LLMModel.objects.filter(pk=qwen.pk).update(is_default=True, is_hidden=True, display_name="Clever <one>")
+        add_pull("QWEN3:4b".lower())
+
+        assert state_of(admin_client, "qwen3:4b") == ["installed", "pulling", "loaded", "default", "hidden"]
+        assert "Clever &lt;one&gt;" in page_of(admin_client)
+
+    def test_while_ollama_is_away_it_shows_what_was_told_last(self, admin_client, qwen, wire):
+        LLMModel.objects.update(last_seen_at="2026-09-01T12:03:00Z")
+        wire.is_down = True
+        before = len(wire.requests)
+
+        assert state_of(admin_client, "qwen3:4b") == ["installed"]
+        assert "Ollama cannot be reached. Is it running? This is what it said at 2026-09-01 12:03 UTC." in page_of(
+            admin_client
+        )
+        assert len(wire.requests) == before + 2, "once for each of the two pages"
+
+    def test_without_ollama_and_without_models_it_is_a_page_all_the_same(self, admin_client, wire):
+        wire.is_down = True
+
+        assert "Ollama cannot be reached. Is it running?" in page_of(admin_client)
+
+    def test_an_ollama_that_does_not_answer_keeps_nobody_waiting(self, admin_client, monkeypatch):
+        monkeypatch.setattr(ollama, "GLANCE_SECONDS", 0.2)
+        LLMModel.objects.create(name="qwen3:4b", is_installed=True)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            ollama.use("http://{}:{}".format(*silent.getsockname()))
+            began = time.monotonic()
+            page = page_of(admin_client)
+
+        assert "Ollama did not answer in time." in page
+        assert "qwen3:4b" in page
+        assert time.monotonic() - began < 2.5
+
+    def test_an_ollama_that_does_not_know_what_is_loaded_still_tells_what_is_installed(self, admin_client, wire):
+        wire.will_answer("/api/ps", {"error": "not found"}, status=404)
+
+        assert state_of(admin_client, "qwen3:4b") == ["installed"]
+        assert "model-notice" not in page_of(admin_client).replace('class="model-notice" role="alert" data-part', "")
+
+    def test_an_ollama_that_does_not_tell_what_is_installed(self, admin_client, qwen, wire):
+        wire.will_answer("/api/tags", {"error": "broken"}, status=500)
+
+        assert "Ollama does not tell its models. This is what it said at" in page_of(admin_client)
+        assert state_of(admin_client, "qwen3:4b") == ["installed", "loaded"]
+
+    def test_it_can_be_filtered_and_searched(self, admin_client, qwen):
+        LLMModel.objects.filter(pk=qwen.pk).update(is_hidden=True, display_name="The clever one")
+        LLMModel.objects.create(name="old:1b")
+
+        assert names_in(admin_client, "") == ["all-minilm:latest", "qwen3:4b", "old:1b"]
+        assert names_in(admin_client, "?is_installed__exact=0") == ["old:1b"]
+        assert names_in(admin_client, "?is_hidden__exact=1") == ["qwen3:4b"]
+        assert names_in(admin_client, "?family=bert") == ["all-minilm:latest"]
+        assert names_in(admin_client, "?q=clever") == ["qwen3:4b"]
+
+    def test_it_costs_the_same_however_much_there_is(self, admin_client, qwen, alice, django_assert_max_num_queries):
+        for number in range(20):
+            LLMModel.objects.create(name=f"m:{number}")
+            add_pull(f"m:{number}", requested_by=alice)
+
+        with django_assert_max_num_queries(14):
+            page_of(admin_client)
+
+    def test_models_are_not_added_here(self, admin_client, wire):
+        assert admin_client.get(f"{MODELS}add/").status_code == 403
+
+
+class TestWhatIsPulled:
+    def test_what_runs_is_shown_and_what_has_ended_of_late(self, admin_client, wire, alice):
+        running = {"completed_bytes": 50_000_000, "total_bytes": 200_000_000, "bytes_per_second": 3_200_000}
+        add_pull("llama3.2", phase="pulling abc", requested_by=alice, **running)
+        add_pull("mistral", "failed", error_detail="Ollama broke off <here>.")
+        add_pull("gemma3", "completed", total_bytes=3_338_792_448, completed_bytes=3_338_792_448)
+        long_ago = add_pull("old:1b", "failed")
+        PullJob.objects.filter(pk=long_ago.pk).update(created_at=timezone.now() - timedelta(days=2))
+
+        page = page_of(admin_client)
+
+        assert [shown["job"].model_name for shown in admin_client.get(MODELS).context["cl"].shown_pulls] == [
+            "llama3.2",
+            "gemma3",
+            "mistral",
+        ]
+        facts = {part: re.findall(rf'data-part="{part}">([^<]+)<', page) for part in ("percent", "amount", "speed")}
+        assert facts == {"percent": ["25 %"], "amount": ["50 MB of 200 MB", "3.3 GB"], "speed": ["3.2 MB/s"]}
+        assert re.findall(r'data-part="said">([^<]+)<', page) == ["pulling abc", "Ollama broke off &lt;here&gt;."]
+        assert 'max="200000000" value="50000000"' in page
+
+    def test_of_each_model_only_the_last_one_is(self, admin_client, wire):
+        add_pull("llama3.2", "failed")
+        add_pull("llama3.2", "cancelled")
+        add_pull("qwen3:4b", "failed")
+        add_pull("qwen3:4b", "running")
+
+        shown = admin_client.get(MODELS).context["cl"].shown_pulls
+        assert [(each["job"].model_name, each["job"].status) for each in shown] == [
+            ("qwen3:4b", "running"),
+            ("llama3.2", "cancelled"),
+        ]
+
+    def test_what_is_not_here_any_more_is_suggested(self, admin_client, wire):
+        LLMModel.objects.create(name="old:1b", display_name="The old one")
+
+        assert '<option value="old:1b">The old one</option>' in page_of(admin_client)
+
+    def test_our_templates_leave_scripts_and_styles_to_files(self):
+        root = Path("llm_models/templates")
+        for template in root.rglob("*.html"):
+            assert not re.search(r"<script|<style|\sstyle=|\son\w+=|javascript:", template.read_text()), template
+        assert "innerHTML" not in Path("llm_models/static/llm_models/models.js").read_text()
+
+
+class TestPullingByForm:
+    """As a browser without JavaScript does it."""
+
+    @pytest.fixture
+    def browser(self, server, admin_client):
+        with httpx.Client(base_url=f"http://{server.address}", timeout=20, trust_env=False) as client:
+            client.cookies.set("sessionid", admin_client.cookies["sessionid"].value)
+            client.get(MODELS)
+            yield client
+
+    def send(self, browser, url, **fields):
+        fields["csrfmiddlewaretoken"] = browser.cookies["csrftoken"]
+        return browser.post(url, data=fields, follow_redirects=True).text
+
+    def test_it_runs_and_the_model_is_there(self, browser, admin_user):
+        page = self.send(browser, reverse("admin:llm_models_llmmodel_pull"), model_name=" pull:steps-2-ms-1 ")
+
+        assert "pull:steps-2-ms-1 is being pulled." in page
+        job = PullJob.objects.get()
+        wait_until(lambda: PullJob.objects.get().is_finished)
+        assert (job.model_name, job.requested_by) == ("pull:steps-2-ms-1", admin_user)
+        browser.get(MODELS)
+        assert LLMModel.objects.get(name="pull:steps-2-ms-1").is_installed
+
+    def test_it_is_cancelled(self, browser):
+        self.send(browser, reverse("admin:llm_models_llmmodel_pull"), model_name=STUCK)
+        cancel = reverse("admin:llm_models_pulljob_cancel", args=[PullJob.objects.get().pk])
+
+        assert f"{STUCK} is cancelled." in self.send(browser, cancel)
+        wait_until(lambda: PullJob.objects.get().is_finished)
+        assert PullJob.objects.get().status == "cancelled"
+        assert f"The pull of {STUCK} had ended." in self.send(browser, cancel)
+
+    def test_what_is_no_name_is_refused(self, browser):
+        page = self.send(browser, reverse("admin:llm_models_llmmodel_pull"), model_name="two words")
+
+        assert "This is not the name of a model." in page
+        assert not PullJob.objects.exists()
+
+    def test_ollama_away_is_told(self, browser):
+        ollama.use("http://127.0.0.1:9")
+
+        page = self.send(browser, reverse("admin:llm_models_llmmodel_pull"), model_name="llama3.2")
+
+        assert page.count("Ollama cannot be reached. Is it running?") == 2, "as the answer, and above the list"
+        assert not PullJob.objects.exists()
+
+    def test_it_takes_a_form_of_ours(self, browser):
+        assert browser.post(reverse("admin:llm_models_llmmodel_pull"), data={"model_name": STUCK}).status_code == 403
+        assert browser.get(reverse("admin:llm_models_llmmodel_pull")).status_code == 405
+
+
+class TestHidingAndChoosing:
+    def test_models_are_hidden_and_shown(self, admin_client, qwen):
+        other = LLMModel.objects.get(name="all-minilm:latest")
+
+        assert said_to(act(admin_client, "hide", qwen, other)) == ["Hidden: all-minilm:latest, qwen3:4b."]
+        assert LLMModel.objects.filter(is_hidden=True).count() == 2
+        assert said_to(act(admin_client, "show", qwen)) == ["Shown: qwen3:4b."]
+        assert [model.name for model in LLMModel.objects.filter(is_hidden=True)] == ["all-minilm:latest"]
+        assert [str(entry.get_change_message()) for entry in LogEntry.objects.filter(object_id=qwen.pk)] == [
+            "Shown.",
+            "Hidden.",
+        ]
+
+    def test_the_default_moves(self, admin_client, qwen):
+        LLMModel.objects.create(name="old:1b", is_default=True)
+
+        assert said_to(act(admin_client, "make_default", qwen)) == ["qwen3:4b now replies to those who name no model."]
+        assert [model.name for model in LLMModel.objects.filter(is_default=True)] == ["qwen3:4b"]
+        assert said_to(act(admin_client, "hide", qwen)) == [
+            "qwen3:4b is the default and cannot be hidden. Make another one the default first.",
+            "Hidden: none.",
+        ]
+
+    def test_there_is_only_one(self, admin_client, qwen):
+        said = said_to(act(admin_client, "make_default", *LLMModel.objects.all()))
+
+        assert said == ["Only one model can be the default. Select one."]
+        assert not LLMModel.objects.filter(is_default=True).exists()
+
+    @pytest.mark.parametrize(
+        ("facts", "reason"),
+        [
+            ({"is_hidden": True}, "It is hidden."),
+            ({"name": "old:1b", "canonical_name": "old:1b"}, "It is not installed."),
+            ({"name": "all-minilm:latest"}, "One cannot talk to it."),
+        ],
+    )
+    def test_not_every_model_can_be_it(self, admin_client, qwen, facts, reason):
+        if facts.get("name") == "all-minilm:latest":
+            model = LLMModel.objects.get(name="all-minilm:latest")
+        else:
+            LLMModel.objects.filter(pk=qwen.pk).update(**facts)
+            model = LLMModel.objects.get(pk=qwen.pk)
+            LLMModel.objects.filter(name="old:1b").update(is_installed=False)
+
+        assert said_to(act(admin_client, "make_default", model)) == [f"{model} cannot be the default. {reason}"]
+        assert not LLMModel.objects.filter(is_default=True).exists()
+
+
+class TestDeletingFromOllama:
+    def test_one_is_asked_first(self, admin_client, qwen, wire):
+        page = act(admin_client, "delete_from_ollama", qwen).content.decode()
+
+        assert "Delete from Ollama?" in page
+        assert "qwen3:4b" in page
+        assert "2.5 GB" in page
+        assert wire.asked("/api/delete") == 0
+
+    def test_ollama_deletes_it_and_the_row_stays(self, admin_client, qwen, wire):
+        wire.will_answer("/api/tags", {"models": [{"name": "all-minilm:latest"}]})
+        said = said_to(act(admin_client, "delete_from_ollama", qwen, confirmed="yes"))
+
+        assert said == ["qwen3:4b was deleted from Ollama."]
+        qwen.refresh_from_db()
+        assert not qwen.is_installed
+        assert wire.asked("/api/delete") == 1
+        assert LogEntry.objects.get().get_change_message() == "Deleted from Ollama."
+
+    def test_the_page_of_the_model_leads_there(self, admin_client, qwen):
+        link = reverse("admin:llm_models_llmmodel_delete_from_ollama", args=[qwen.pk])
+
+        assert link in admin_client.get(f"{MODELS}{qwen.pk}/change/").content.decode()
+        page = admin_client.get(link).content.decode()
+        assert f'action="{MODELS}"' in page
+        assert f'name="_selected_action" value="{qwen.pk}"' in page
+
+    def test_while_ollama_is_away_nothing_changes(self, admin_client, qwen, wire):
+        wire.is_down = True
+        said = said_to(act(admin_client, "delete_from_ollama", *LLMModel.objects.all(), confirmed="yes"))
+
+        assert said == ["all-minilm:latest was not deleted. Ollama cannot be reached. Is it running?"]
+        assert LLMModel.objects.filter(is_installed=True).count() == 2
+
+    def test_what_goes_wrong_with_one_does_not_keep_the_other(self, admin_client, qwen, wire):
+        wire.will_answer("/api/delete", {"error": "file is in use"}, status=500)
+        said = said_to(act(admin_client, "delete_from_ollama", *LLMModel.objects.all(), confirmed="yes"))
+
+        assert [sentence.partition(" ")[0] for sentence in said] == ["all-minilm:latest", "qwen3:4b"]
+        assert said[0].endswith("was not deleted. Ollama answered 500: file is in use")
+
+    def test_what_ollama_has_lost_meanwhile_is_marked_so(self, admin_client, qwen, wire):
+        wire.will_answer("/api/delete", {"error": "model 'qwen3:4b' not found"}, status=404)
+        wire.will_answer("/api/tags", {"models": []})
+
+        assert said_to(act(admin_client, "delete_from_ollama", qwen, confirmed="yes")) == [
+            "Ollama did not have qwen3:4b any more."
+        ]
+        qwen.refresh_from_db()
+        assert not qwen.is_installed
+
+    def test_what_is_not_installed_cannot_be_deleted(self, admin_client, wire):
+        gone = LLMModel.objects.create(name="old:1b")
+
+        assert said_to(act(admin_client, "delete_from_ollama", gone)) == ["None of these is installed."]
+        link = reverse("admin:llm_models_llmmodel_delete_from_ollama", args=[gone.pk])
+        assert admin_client.get(link).status_code == 404
+
+    def test_the_stand_in_can_do_it_too(self, admin_client, standin):
+        page_of(admin_client)
+        model = LLMModel.objects.get(name="gemma3:latest")
+
+        act(admin_client, "delete_from_ollama", model, confirmed="yes")
+
+        assert state_of(admin_client, "gemma3:latest") == ["not installed"]
+
+
+class TestForgetting:
+    def test_only_what_is_not_installed_is_forgotten(self, admin_client, qwen):
+        gone = LLMModel.objects.create(name="old:1b", display_name="The old one")
+
+        assert said_to(act(admin_client, "forget", qwen, gone)) == [
+            "Installed, and so not forgotten: qwen3:4b.",
+            "Forgotten: The old one.",
+        ]
+        assert not LLMModel.objects.filter(name="old:1b").exists()
+        assert LLMModel.objects.filter(name="qwen3:4b").exists()
+
+    def test_the_row_of_an_installed_model_is_not_deleted_behind_its_back(self, admin_client, qwen):
+        gone = LLMModel.objects.create(name="old:1b")
+
+        assert admin_client.post(f"{MODELS}{qwen.pk}/delete/", {"post": "yes"}).status_code == 403
+        assert admin_client.post(f"{MODELS}{gone.pk}/delete/", {"post": "yes"}).status_code == 302
+        assert "delete_selected" not in page_of(admin_client)
+
+
+class TestTheModelsOwnPage:
+    def test_it_tells_all_that_ollama_does(self, admin_client, qwen):
+        page = admin_client.get(f"{MODELS}{qwen.pk}/change/").content.decode()
+
+        for fact in ("3c1d", "2.5 GB", "40,960 tokens", "Apache License 2.0", "{{ .Prompt }}", "num_ctx", "loaded"):
+            assert fact in page
+        assert 'name="name"' not in page
+
+    def test_without_ollama_it_tells_what_is_known(self, admin_client, qwen, wire):
+        wire.is_down = True
+        before = len(wire.requests)
+        page = admin_client.get(f"{MODELS}{qwen.pk}/change/").content.decode()
+
+        assert "Ollama cannot be reached. Is it running?" in page
+        assert "2.5 GB" in page
+        assert "Apache License" not in page
+        assert len(wire.requests) == before + 1
+
+    def test_of_what_is_not_installed_ollama_is_not_asked(self, admin_client, wire):
+        gone = LLMModel.objects.create(name="old:1b")
+
+        assert admin_client.get(f"{MODELS}{gone.pk}/change/").status_code == 200
+        assert wire.asked("/api/show") == 0
+
+    def test_it_can_be_edited(self, admin_client, qwen):
+        fields = {"display_name": "Clever", "description": "Thinks.", "system_prompt": "Be brief.", "is_hidden": True}
+        response = change(admin_client, qwen, options='{"temperature": 0.4, "stop": ["\\n"]}', **fields)
+
+        assert response.status_code == 302
+        row = LLMModel.objects.get(pk=qwen.pk)
+        assert {name: getattr(row, name) for name in fields} == fields
+        assert row.options == {"temperature": 0.4, "stop": ["\n"]}
+        assert not row.is_default
+
+    def test_only_what_was_changed_is_written(self, admin_client, qwen, monkeypatch):
+        told_meanwhile = LLMModel.clean
+
+        def clean(model: LLMModel) -> None:
+            LLMModel.objects.update(size_bytes=1, description="By someone else.")
+            told_meanwhile(model)
+
+        monkeypatch.setattr(LLMModel, "clean", clean)
+        change(admin_client, qwen, display_name="Clever")
+
+        row = LLMModel.objects.get(pk=qwen.pk)
+        assert (row.display_name, row.size_bytes, row.description) == ("Clever", 1, "By someone else.")
+
+    def test_the_default_moves_without_a_complaint(self, admin_client, qwen):
+        LLMModel.objects.create(name="old:1b", is_default=True)
+
+        assert change(admin_client, qwen, default=True).status_code == 302
+        assert [model.name for model in LLMModel.objects.filter(is_default=True)] == ["qwen3:4b"]
+        qwen.refresh_from_db()
+        assert change(admin_client, qwen, default=False).status_code == 302
+        assert not LLMModel.objects.filter(is_default=True).exists()
+
+    def test_a_default_that_is_gone_can_still_be_edited(self, admin_client, wire):
+        gone = LLMModel.objects.create(name="old:1b", is_default=True)
+
+        assert change(admin_client, gone, display_name="The old one").status_code == 302
+        assert LLMModel.objects.get(pk=gone.pk).is_default
+
+    @pytest.mark.parametrize(
+        ("name", "switches", "field", "error"),
+        [
+            ("qwen3:4b", {"is_hidden": True}, "is_hidden", "The default model cannot be hidden."),
+            ("all-minilm:latest", {}, "default", "One cannot talk to it."),
+        ],
+    )
+    def test_what_cannot_be_the_default_is_told_at_the_field(self, admin_client, qwen, name, switches, field, error):
+        response = change(admin_client, LLMModel.objects.get(name=name), default=True, **switches)
+
+        assert errors_of(response, field) == [error]
+
+    @pytest.mark.parametrize(
+        ("options", "errors"),
+        [
+            ('{"temperature": 0.7,}', ["This is not JSON: trailing comma is not allowed, in line 1, column 20."]),
+            (
+                '{\n  "seed": NaN}',
+                ["This is not JSON: unexpected character, expected a JSON value, in line 2, column 11."],
+            ),
+            ('{"temperature": "hot"}', ["temperature: A valid number is required."]),
+            ('{"num_cxt": 1}', ["num_cxt: Ollama has no option “num_cxt”."]),
+            ('["temperature"]', ["Options are an object."]),
+            ('{"temperature": 1e999}', None),
+            ('{"stop": ["\\ud800"]}', None),
+        ],
+    )
+    def test_what_is_wrong_with_options_is_told_at_the_field(self, admin_client, qwen, options, errors):
+        told = errors_of(change(admin_client, qwen, options=options), "options")
+
+        assert told == errors if errors else told[0].startswith("This is not JSON: ")
+        assert LLMModel.objects.get(pk=qwen.pk).options == {}
+
+    @pytest.mark.parametrize("options", ["", "{}", "null", " "])
+    def test_no_options_are_fine(self, admin_client, qwen, options):
+        LLMModel.objects.filter(pk=qwen.pk).update(options={"seed": 1})
+
+        assert change(admin_client, qwen, options=options).status_code == 302
+        assert LLMModel.objects.get(pk=qwen.pk).options == {}
+
+
+class TestWhoMay:
+    def test_who_may_look_sees_no_buttons(self, staff, wire):
+        client = staff("view_llmmodel", "view_pulljob")
+        add_pull()
+
+        page = page_of(client)
+
+        assert "pull:steps-9" in page
+        for button in ("data-does", "pull-form", 'name="action"'):
+            assert button not in page
+        model = LLMModel.objects.get(name="qwen3:4b")
+        page = client.get(f"{MODELS}{model.pk}/change/").content.decode()
+        assert "Apache License 2.0" in page
+        assert "_save" not in page
+        assert "delete-from-ollama" not in page
+
+    def test_who_may_not_see_pulls_sees_none(self, staff, wire):
+        client = staff("view_llmmodel")
+        add_pull()
+
+        assert "pull:steps-9" not in page_of(client)
+        assert 'id="pulls"' not in page_of(client)
+        assert client.get(PULLS).status_code == 403
+
+    @pytest.mark.parametrize(
+        ("permission", "actions"),
+        [
+            ("view_llmmodel", []),
+            ("change_llmmodel", ["make_default", "hide", "show"]),
+            ("delete_llmmodel", ["delete_from_ollama", "forget"]),
+        ],
+    )
+    def test_each_permission_has_its_actions(self, staff, wire, permission, actions):
+        client = staff("view_llmmodel", permission)
+        page_of(client)
+        qwen = LLMModel.objects.get(name="qwen3:4b")
+        gone = LLMModel.objects.create(name="old:1b")
+
+        form = client.get(MODELS).context["action_form"]
+        assert [name for name, _ in form.fields["action"].choices if name] == actions if actions else form is None
+        others = {"make_default", "hide", "show", "delete_from_ollama", "forget"} - set(actions)
+        for action in others:
+            act(client, action, qwen, gone, confirmed="yes")
+        if actions != ["make_default", "hide", "show"]:
+            assert client.post(f"{MODELS}{qwen.pk}/change/", {"display_name": "Mine"}).status_code == 403
+        if "forget" not in actions:
+            link = reverse("admin:llm_models_llmmodel_delete_from_ollama", args=[qwen.pk])
+            assert client.get(link).status_code == 403
+            assert client.post(f"{MODELS}{gone.pk}/delete/", {"post": "yes"}).status_code == 403
+        assert LLMModel.objects.filter(is_hidden=False, is_default=False, display_name="").count() == 3
+        assert wire.asked("/api/delete") == 0
+
+    def test_pulling_and_cancelling_have_permissions_of_their_own(self, staff, wire):
+        client = staff("view_llmmodel", "change_llmmodel", "delete_llmmodel", "view_pulljob")
+        job = add_pull()
+
+        assert client.post(reverse("admin:llm_models_llmmodel_pull"), {"model_name": "llama3.2"}).status_code == 403
+        assert client.post(reverse("admin:llm_models_pulljob_cancel", args=[job.pk])).status_code == 403
+        client.post(PULLS, {"action": "cancel_selected", "_selected_action": [str(job.pk)]})
+        assert PullJob.objects.get().stop_requested_at is None
+
+    def test_who_has_them_sees_the_buttons(self, staff, wire):
+        client = staff("view_llmmodel", "add_pulljob", "change_pulljob")
+        add_pull()
+
+        page = page_of(client)
+
+        assert 'data-does="cancel"' in page
+        assert "pull-form" in page
+
+    def test_strangers_are_asked_who_they_are(self, client, db):
+        for url in (MODELS, reverse("admin:llm_models_llmmodel_pull")):
+            assert client.post(url).url.startswith("/admin/login/")
+
+
+class TestTheListOfPulls:
+    def test_it_tells_how_each_went(self, admin_client, alice):
+        begun = timezone.now() - timedelta(minutes=3, seconds=5)
+        sizes = {"completed_bytes": 50_000_000, "total_bytes": 200_000_000, "bytes_per_second": 3_200_000}
+        add_pull("llama3.2", requested_by=alice, **sizes)
+        add_pull("mistral", "failed", created_at=begun, error_code="ollama_disconnected", **sizes)
+
+        page = admin_client.get(PULLS).content.decode()
+
+        for fact in ("25 %", "50 MB of 200 MB", "3.2 MB/s", "alice", "3 min 5 s", "ollama_disconnected"):
+            assert fact in page
+        assert admin_client.get(f"{PULLS}?status__exact=failed").context["cl"].result_count == 1
+
+    def test_it_is_for_reading_only(self, admin_client):
+        job = add_pull("mistral", "failed", error_detail="Ollama broke off.")
+
+        page = admin_client.get(f"{PULLS}{job.pk}/change/").content.decode()
+        assert "Ollama broke off." in page
+        assert "_save" not in page
+        for url in (f"{PULLS}add/", f"{PULLS}{job.pk}/delete/"):
+            assert admin_client.get(url).status_code == 403
+        assert admin_client.post(f"{PULLS}{job.pk}/change/", {"model_name": "x"}).status_code == 403
+
+    def test_those_that_run_are_cancelled(self, admin_client):
+        jobs = [add_pull("a"), add_pull("b", "completed"), add_pull("c")]
+        data = {"action": "cancel_selected", "_selected_action": [str(job.pk) for job in jobs]}
+
+        assert said_to(admin_client.post(PULLS, data, follow=True)) == ["Cancelled: c, a."]
+        assert PullJob.objects.exclude(stop_requested_at=None).count() == 2
+
+    def test_those_that_have_ended_stay_as_they_ended(self, admin_client):
+        job = add_pull("b", "completed")
+        data = {"action": "cancel_selected", "_selected_action": [str(job.pk)]}
+
+        said = said_to(admin_client.post(PULLS, data, follow=True))
+        assert said == ["Cancelled: none, for all of them had ended."]
