@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
+from django import forms
+from django.core.exceptions import ValidationError
+from rest_framework import exceptions
+from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from prompts import categories
+from prompts.declarations import complete, declared
+from prompts.models import LONGEST_CONTENT, LONGEST_NOTE, PromptTemplate
+from prompts.reasons import reasons
+from prompts.serializers import WordingSerializer
+from prompts.variables import Variable
+
+if TYPE_CHECKING:
+    from django.http import QueryDict
+
+_NEW_LINE = re.compile(r"\r\n?")
+
+
+def variables_in(text: str) -> list[Variable]:
+    """Declarations out of JSON as people or pages wrote it, checked. Raises ValidationError in sentences."""
+    try:
+        return declared(orjson.loads(text) if text.strip() else [])
+    except orjson.JSONDecodeError as exc:
+        raise ValidationError(f"This is not JSON: {exc.msg}, line {exc.lineno}.") from exc
+    except exceptions.ValidationError as exc:
+        raise ValidationError(reasons(exc.detail)) from exc
+
+
+def with_plain_new_lines(text: str) -> str:
+    """Browsers send every line's end as CR LF."""
+    return _NEW_LINE.sub("\n", text)
+
+
+class ContentField(forms.CharField):
+    widget = UnfoldAdminTextareaWidget
+
+    def to_python(self, value: Any) -> str:
+        return with_plain_new_lines(super().to_python(value) or "")
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(with_plain_new_lines(initial or ""), data)
+
+
+class VariablesField(forms.Field):
+    """A list of declarations, as JSON in a textarea: prompts/static/prompts/declarations.js makes rows of it."""
+
+    widget = UnfoldAdminTextareaWidget
+
+    def prepare_value(self, value: Any) -> str:
+        return value if isinstance(value, str) else orjson.dumps(value or [], option=orjson.OPT_INDENT_2).decode()
+
+    def to_python(self, value: Any) -> list[Variable]:
+        return variables_in(value or "")
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return self.to_python(data) != (initial or [])
+        except ValidationError:
+            return True
+
+
+class CategoryInput(UnfoldAdminTextInputWidget):  # type: ignore[misc]  # unfold has no types
+    """With suggestions; the page holds the list of them."""
+
+    def __init__(self, attrs: dict[str, Any] | None = None) -> None:
+        super().__init__({"list": "prompt-categories", "autocomplete": "off", **(attrs or {})})
+
+
+class PromptTemplateForm(forms.ModelForm):  # type: ignore[type-arg]  # takes an argument in the stubs only
+    slug = forms.SlugField(
+        max_length=100,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="By this, clients ask for it. Empty: made of the name.",
+    )
+    category = forms.CharField(max_length=50, initial=categories.DEFAULT, widget=CategoryInput)
+    content = ContentField(
+        max_length=LONGEST_CONTENT,
+        strip=False,
+        widget=UnfoldAdminTextareaWidget({"rows": 18, "class": "prompt-content", "spellcheck": "true"}),
+        help_text='<code>{{ name }}</code> leaves room for a value, <code>{{ name|default:"…" }}</code> says what to '
+        'write without one, and <code>{{ "{{" }}</code> writes the braces themselves.',
+    )
+    variables = VariablesField(
+        required=False, widget=UnfoldAdminTextareaWidget({"rows": 10, "class": "prompt-content"})
+    )
+    note = forms.CharField(
+        max_length=LONGEST_NOTE,
+        required=False,
+        label="Note on this change",
+        widget=UnfoldAdminTextInputWidget,
+        help_text="For the list of versions. Another text, or other variables, make a version.",
+    )
+    based_on = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
+    class Meta:
+        model = PromptTemplate
+        fields = ["name", "category", "slug", "owner", "description", "content", "variables", "is_active"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("content", "variables"):
+            if name in self.fields:
+                # unfold's template loses the first line of a text if that is empty.
+                self.fields[name].widget.template_name = "django/forms/widgets/textarea.html"
+        if not self.instance._state.adding:
+            self.initial["based_on"] = self.instance.version
+
+    def clean_content(self) -> str:
+        """One that differs by the ends of its lines only is the one there was."""
+        content: str = self.cleaned_data["content"]
+        former = self.initial.get("content", "")
+        return former if content == with_plain_new_lines(former) else content
+
+    def clean(self) -> dict[str, Any]:
+        """Instead of Django's, which would have the database's constraints tell of a slug, by their names."""
+        self._check_wording()
+        self._check_number_of_variables()
+        self._check_slug()
+        self._check_nobody_was_faster()
+        return self.cleaned_data
+
+    def _check_wording(self) -> None:
+        """By the rules of the API."""
+        wording = {
+            name: self.cleaned_data[name]
+            for name in ("name", "category", "description", "content")
+            if name in self.cleaned_data
+        }
+        serializer = WordingSerializer(data=wording, partial=True)
+        if serializer.is_valid():
+            self.cleaned_data |= serializer.validated_data
+            return
+        for name, detail in serializer.errors.items():
+            self.add_error(name, reasons(detail))
+
+    def _check_number_of_variables(self) -> None:
+        if {"content", "variables"} <= self.cleaned_data.keys():
+            try:
+                complete(self.cleaned_data["content"], self.cleaned_data["variables"])
+            except exceptions.ValidationError as exc:
+                self.add_error("variables", reasons(exc.detail["variables"]))  # type: ignore[call-overload]
+
+    def _check_slug(self) -> None:
+        slug = self.cleaned_data.get("slug")
+        if not slug:
+            if "slug" in self.cleaned_data and not self.instance._state.adding:
+                self.cleaned_data["slug"] = self.initial["slug"]
+            return
+        owner = self.cleaned_data.get("owner", self.instance.owner)
+        others = PromptTemplate.objects.in_the_way_of(owner).exclude(pk=self.instance.pk)
+        if others.filter(slug=slug).exists():
+            self.add_error("slug", "There is a template with this slug already.")
+
+    def _check_nobody_was_faster(self) -> None:
+        based_on = self.cleaned_data.get("based_on")
+        if self.instance._state.adding or based_on in (None, self.instance.version):
+            return
+        self.add_error(
+            None,
+            f"Someone else has saved version {self.instance.version} since you opened this page (see the versions "
+            "below). Nothing of yours is lost or saved: save again to put it on top of theirs.",
+        )
+        data = cast("QueryDict", self.data).copy()
+        data[self.add_prefix("based_on")] = str(self.instance.version)
+        self.data = data
+
+
+class ImportForm(forms.Form):
+    file = forms.FileField(
+        required=False,
+        widget=UnfoldAdminFileFieldWidget({"accept": "application/json,.json"}),
+        help_text="A JSON file that was exported here, or by another Colloquy.",
+    )
+    # The file's text once more, when what it would do was seen and is wanted.
+    text = forms.CharField(required=False, strip=False, widget=forms.HiddenInput)

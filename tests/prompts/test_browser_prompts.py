@@ -1,0 +1,252 @@
+"""The prompt library as people use it: in a real browser, on a real server, with the stand-in Ollama behind it."""
+
+import json
+import re
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.browser import open_page
+from tests.config.test_browser_pages import Complaints
+from tests.processes import eventually, get, shown
+
+SLOW_MODEL = "script:tokens-4000-rate-20"
+QUICK_MODEL = "script:tokens-40-rate-0"
+
+
+@pytest.fixture
+async def server(empty_home, start_server, upstream):
+    empty_home.settings["OLLAMA_URL"] = upstream.url
+    server = start_server(empty_home)
+    empty_home.key = shown(server, "API key")
+    return server
+
+
+@pytest.fixture
+async def client(server):
+    async with server.client() as client:
+        yield client
+
+
+@asynccontextmanager
+async def at_the_library(server, breaks_off=()):
+    """Signed in, at the list. When it is left, nobody has complained of anything, but of requests that break off."""
+    async with open_page() as page:
+        complaints = Complaints(page)
+        await page.goto(f"{server.url}/admin/prompts/prompttemplate/")
+        await page.fill("#id_username", "admin")
+        await page.fill("#id_password", shown(server, "Password"))
+        await page.click("[type=submit]")
+        yield page
+        # A preview is broken off by the next one, and by leaving the page.
+        preview = f"{server.url}/admin/prompts/prompttemplate/preview/ net::ERR_ABORTED"
+        heard = [complaint for complaint in complaints.heard if complaint != preview]
+        assert heard == [f"{server.url}{path} net::ERR_ABORTED" for path in breaks_off]
+
+
+async def open_template(page, name):
+    await page.get_by_role("link", name=name).first.click()
+    await preview_says(page, "")
+
+
+async def preview_says(page, *words):
+    """Wait until its text holds all of these, and is not an old one."""
+    await page.wait_for_function(
+        """words => {
+            const text = document.querySelector("#prompt-text:not(.is-stale)")?.textContent ?? "";
+            return text && words.every((each) => text.includes(each));
+        }""",
+        arg=list(words),
+    )
+
+
+async def problem_says(page, words):
+    await page.locator("#prompt-problems li", has_text=words).first.wait_for()
+
+
+async def try_with(page, model, message):
+    """Scripted models exist, but are in no list."""
+    await page.wait_for_function("document.querySelector('#prompt-model')?.options.length > 0")
+    await page.evaluate(
+        "name => document.querySelector('#prompt-model').add(new Option(name, name, true, true))", model
+    )
+    await page.fill("#prompt-message", message)
+    await page.press("#prompt-message", "Enter")
+
+
+async def templates(client, slug):
+    return await get(client, f"/api/prompts/templates/{slug}")
+
+
+async def trials(client):
+    found = await get(client, "/api/conversations")
+    return [each for each in found["results"] if each["title"].startswith("Trial: ")]
+
+
+async def test_a_template_is_edited_compared_and_restored(server, client, tmp_path):
+    async with at_the_library(server) as page:
+        await open_template(page, "Translator")
+        text = await page.input_value("#id_content")
+        await problem_says(page, "“target_language” is needed.")
+        await page.screenshot(path=tmp_path / "edit.png", full_page=True)
+
+        await page.get_by_label("target_language").fill("Welsh")
+        await preview_says(page, "Translate every user message into Welsh.")
+        await page.fill("#id_content", text + "\nSign as {{ signature }}. <b>{{ oops")
+        await problem_says(page, "is never closed")
+        await page.fill("#id_content", text + "\nSign as {{ signature }}. <b>")
+        await problem_says(page, "“signature” is not declared")
+        await preview_says(page, "Sign as ⟨signature⟩. <b>")
+        assert await page.locator("#prompt-text b").count() == 0
+
+        await page.get_by_role("button", name="Declare “signature”").click()
+        row = page.get_by_role("group", name="Variable signature")
+        await row.get_by_label("Type").select_option("choice")
+        await row.get_by_label("Choices").fill("Ann\nBo")
+        await page.locator("#prompt-values label", has_text="signature").locator("select").select_option("Bo")
+        await preview_says(page, "Sign as Bo.")
+        await page.fill("#id_note", "Have it signed")
+        await page.click("[name=_continue]")
+        await page.get_by_text("was changed successfully").wait_for()
+
+        saved = await templates(client, "translator")
+        assert saved["version"] == 2
+        assert saved["content"] == text + "\nSign as {{ signature }}. <b>"
+        assert saved["variables"][-1]["choices"] == ["Ann", "Bo"]
+
+        # A browser that sends the form as it is changes nothing.
+        await page.click("[name=_continue]")
+        await page.get_by_text("was changed successfully").wait_for()
+        assert (await templates(client, "translator"))["version"] == 2
+
+        await page.get_by_role("link", name="What version 2 changed").click()
+        await page.get_by_text("Have it signed").first.wait_for()
+        assert await page.locator(".is-new", has_text="Sign as {{ signature }}. <b>").count() == 1
+        await page.screenshot(path=tmp_path / "compare.png", full_page=True)
+        await page.get_by_role("link", name="Restore version 1").click()
+        await page.get_by_role("button", name="Restore version 1").click()
+        await page.get_by_text("Version 1 was restored, as version 3.").wait_for()
+        assert (await templates(client, "translator"))["content"] == text
+
+
+async def test_a_template_is_tried_before_it_is_saved(server, client, tmp_path):
+    async with at_the_library(server) as page:
+        await page.goto(f"{server.url}/admin/prompts/prompttemplate/add/")
+        await page.fill("#id_name", "Bard")
+        await page.fill("#id_content", "Sing of {{ topic }}.")
+        await problem_says(page, "“topic” is needed.")
+        await try_with(page, SLOW_MODEL, "Begin!")
+        await page.get_by_text("Nothing was sent.").wait_for()
+        assert await trials(client) == []
+
+        await page.locator("#prompt-values").get_by_label("topic").fill("rain")
+        await page.press("#prompt-message", "Enter")
+        await page.locator(".assistant", has_text="tok5 ").wait_for()
+        await page.screenshot(path=tmp_path / "stream.png")
+        [trial] = await trials(client)
+        assert trial["title"] == "Trial: Bard"
+        detail = await get(client, f"/api/conversations/{trial['id']}")
+        assert detail["system_prompt"] == "Sing of rain."
+        await page.get_by_role("button", name="Stop").click()
+        await page.get_by_text("Stopped.").wait_for()
+
+        # Another turn of the same conversation, with what the text says by now.
+        await page.fill("#id_content", "Sing of {{ topic }}, loudly.")
+        await try_with(page, QUICK_MODEL, "Again!")
+        await page.locator(".assistant", has_text="tok40 ").wait_for()
+        await page.get_by_role("button", name="Start over").wait_for()
+        assert [each["id"] for each in await trials(client)] == [trial["id"]]
+
+        await page.get_by_role("button", name="Start over").click()
+        await eventually(lambda: trials(client), lambda found: found == [])
+        assert await page.locator("#prompt-log > *").count() == 0
+    assert (await client.get("/api/prompts/templates/bard")).status_code == 404
+
+
+@pytest.mark.parametrize("model", [QUICK_MODEL, SLOW_MODEL])
+async def test_a_trial_is_gone_when_its_page_is_left(server, client, model):
+    async with at_the_library(server, breaks_off=["/api/chat/stream"] if model == SLOW_MODEL else []) as page:
+        await open_template(page, "Code reviewer")
+        await try_with(page, model, "Look at this.")
+        await page.locator(".assistant", has_text="tok3 ").wait_for()
+        if model == QUICK_MODEL:
+            await page.get_by_role("button", name="Start over").wait_for()
+        assert len(await trials(client)) == 1
+        await page.get_by_role("link", name="Prompt templates", exact=True).first.click()
+        await page.locator("#result_list").wait_for()
+        await eventually(lambda: trials(client), lambda found: found == [])
+
+
+async def test_what_was_stored_survives_the_rows_of_the_editor(server, client):
+    """One row is changed; those of the others stay as they were, to the type of each default."""
+    variables = [
+        {"name": "n", "type": "number", "required": False, "default": "3.50", "choices": [], "help": ""},
+        {"name": "m", "type": "number", "required": False, "default": 7, "choices": [], "help": ""},
+        {"name": "b", "type": "boolean", "required": False, "default": True, "choices": [], "help": ""},
+        {"name": "l", "type": "long_text", "required": False, "default": "1\n2", "choices": [], "help": "h"},
+        {"name": "t", "type": "text", "required": True, "default": "", "choices": [], "help": ""},
+    ]
+    content = "{{ n }} {{ m }} {{ b }} {{ l }} {{ t }}"
+    body = {"slug": "all", "name": "All kinds", "content": content, "variables": variables}
+    assert (await client.post("/api/prompts/templates", json=body)).status_code == 201
+    async with at_the_library(server) as page:
+        await open_template(page, "All kinds")
+        await preview_says(page, "3.50 7 true 1\n2 ⟨t⟩")
+        await page.get_by_role("group", name="Variable t").get_by_label("Help").fill("Anything")
+        await page.click("[name=_continue]")
+        await page.get_by_text("was changed successfully").wait_for()
+
+    variables[-1]["help"] = "Anything"
+    assert (await templates(client, "all"))["variables"] == variables
+
+
+async def test_a_file_is_exported_and_brought_in_again(server, tmp_path):
+    # To Chromium, a download is a page that never came.
+    async with at_the_library(server, breaks_off=["/admin/prompts/prompttemplate/export/"]) as page:
+        async with page.expect_download() as download:
+            await page.get_by_role("link", name="Export all shared").click()
+        path = await (await download.value).path()
+        document = json.loads(path.read_text())
+        document["templates"][0]["content"] += " More."
+        changed = tmp_path / "changed.json"
+        changed.write_text(json.dumps(document))
+
+        await page.get_by_role("link", name="Import").click()
+        await page.set_input_files("input[type=file]", changed)
+        await page.get_by_role("button", name="Look at it").click()
+        await page.get_by_role("button", name="Import 1 template").click()
+        await page.get_by_text(re.compile(r"0 new, 1 changed, \d+ unchanged, 0 invalid")).wait_for()
+
+
+async def test_without_ollama_it_is_said_that_nothing_can_be_tried(empty_home, start_server):
+    empty_home.settings |= {"OLLAMA_URL": "http://127.0.0.1:9", "STANDIN_OLLAMA": "never"}
+    server = start_server(empty_home)
+    async with open_page() as page:
+        await page.goto(f"{server.url}/admin/prompts/prompttemplate/")
+        await page.fill("#id_username", "admin")
+        await page.fill("#id_password", shown(server, "Password"))
+        await page.click("[type=submit]")
+        await open_template(page, "Translator")
+        await page.locator("#prompt-trial-note", has_text="Nothing can be tried").wait_for()
+
+
+async def test_who_may_only_look_sees_the_preview_too(server, tmp_path):
+    server.home.manage(
+        "shell",
+        "-c",
+        "from accounts.models import User; from django.contrib.auth.models import Permission;"
+        "rita = User.objects.create_user('rita', password='only looking here', is_staff=True);"
+        "rita.user_permissions.add(Permission.objects.get(codename='view_prompttemplate'))",
+    )
+    async with open_page() as page:
+        complaints = Complaints(page)
+        await page.goto(f"{server.url}/admin/prompts/prompttemplate/")
+        await page.fill("#id_username", "rita")
+        await page.fill("#id_password", "only looking here")
+        await page.click("[type=submit]")
+        await open_template(page, "Translator")
+        await page.get_by_label("target_language").fill("Welsh")
+        await preview_says(page, "Translate every user message into Welsh.")
+        await page.screenshot(path=tmp_path / "read-only.png", full_page=True)
+        assert await page.locator("[name=_save]").count() == 0
+        assert complaints.heard == []

@@ -1,0 +1,286 @@
+import json
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from prompts import interchange
+from prompts.errors import SlugTaken
+from prompts.models import PromptTemplate, PromptTemplateQuerySet
+from tests.prompts.conftest import said_by, variable
+from tests.prompts.desk import page, signed_in, told
+
+IMPORT = "/admin/prompts/prompttemplate/import/"
+
+
+def document(*entries, **more):
+    return {"format": "colloquy-prompts", "version": 1, "templates": list(entries)} | more
+
+
+def entry(slug="hello", **fields):
+    return {"slug": slug, "name": "Hello", "content": "Hello {{ who }}"} | fields
+
+
+def looked_at(client, data):
+    data = data if isinstance(data, bytes) else json.dumps(data).encode()
+    return client.post(IMPORT, {"file": SimpleUploadedFile("prompts.json", data)})
+
+
+def imported(client, data):
+    """As a person does it: choose the file, see what it would do, and have it done."""
+    text = looked_at(client, data).context["text"]
+    return client.post(IMPORT, {"text": text.replace("\n", "\r\n"), "_apply": "1"}, follow=True)
+
+
+def outcomes(response) -> list[str]:
+    return [item.outcome.value for item in response.context["items"]]
+
+
+def everything() -> list[dict]:
+    return list(PromptTemplate.objects.order_by("slug").values(*interchange.FIELDS))
+
+
+# --- Export ---------------------------------------------------------------------------------------
+
+
+def test_a_template_is_exported(admin_client, shared):
+    response = admin_client.get(page("export", shared.pk))
+
+    assert response["Content-Type"] == "application/json"
+    assert response["Content-Disposition"].startswith('attachment; filename="prompts-')
+    assert response.json() == document(
+        {
+            "slug": "shared",
+            "name": "For all",
+            "category": "General",
+            "description": "",
+            "content": "Hi {{ who }}",
+            "variables": [variable("who", required=True)],
+            "is_active": True,
+        }
+    )
+
+
+def test_all_shared_templates_are_exported(admin_client, shared, template, compose):
+    compose(slug="another")
+
+    slugs = [each["slug"] for each in admin_client.get(page("export_shared")).json()["templates"]]
+
+    assert slugs == ["another", "shared"]
+
+
+def test_those_chosen_are_exported(admin_client, shared, template):
+    data = {"action": "export_selected", "_selected_action": [template.pk]}
+
+    response = admin_client.post("/admin/prompts/prompttemplate/", data)
+
+    assert [each["slug"] for each in response.json()["templates"]] == ["greeting"]
+
+
+# --- Import ---------------------------------------------------------------------------------------
+
+
+def test_first_it_is_shown_what_a_file_would_do(admin_client, shared, compose):
+    compose(slug="same", name="Same", content="Same")
+    data = document(
+        entry(),
+        entry("shared", name="For all", content="Changed"),
+        entry("same", name="Same", content="Same"),
+        entry("oops", content="one\n{{ oops"),
+    )
+
+    response = looked_at(admin_client, data)
+
+    assert outcomes(response) == ["new", "changed", "unchanged", "invalid"]
+    text = response.content.decode()
+    assert "Import 2 templates" in text
+    assert "A new version: content, variables" in text
+    assert "Content: Line 2" in text
+    assert PromptTemplate.objects.count() == 2
+
+
+def test_then_it_is_done(editor, shared):
+    data = document(entry(), entry("shared", content="Changed", is_active=False), entry("bad slug"))
+
+    response = imported(signed_in(editor), data)
+
+    assert "1 new, 1 changed, 0 unchanged, 1 invalid." in told(response)
+    assert "bad slug: Slug: Enter a valid" in told(response)
+    made = PromptTemplate.objects.get(slug="hello")
+    assert (made.owner, made.versions.get().note, made.versions.get().author) == (None, "Imported", editor)
+    shared.refresh_from_db()
+    assert (shared.name, shared.is_active, said_by(shared)) == ("Hello", False, ["Hi {{ who }}", "Changed"])
+    assert shared.versions.get(number=2).note == "Imported"
+
+
+def test_importing_twice_changes_nothing(admin_client):
+    data = document(
+        entry(), entry("b", variables=[{"name": "who", "type": "choice", "choices": ["x"], "default": "x"}])
+    )
+    imported(admin_client, data)
+    before = list(PromptTemplate.objects.order_by("slug").values())
+
+    response = looked_at(admin_client, data)
+    assert outcomes(response) == ["unchanged", "unchanged"]
+    assert "_apply" not in response.content.decode()
+
+    imported(admin_client, data)
+    assert list(PromptTemplate.objects.order_by("slug").values()) == before
+
+
+def test_an_entry_that_does_not_say_leaves_it_switched_off(admin_client, compose):
+    compose(slug="hello", is_active=False)
+
+    imported(admin_client, document(entry(content="New")))
+
+    assert not PromptTemplate.objects.get().is_active
+
+
+def test_a_private_template_of_the_same_slug_stays_as_it_is(admin_client, template):
+    imported(admin_client, document(entry("greeting", content="Shared")))
+
+    assert said_by(template) == ["Hello {{ who }}"]
+    assert PromptTemplate.objects.shared().get().content == "Shared"
+
+
+def test_a_slug_that_is_there_twice_is_invalid_both_times(admin_client):
+    response = looked_at(admin_client, document(entry(), entry(content="Other"), entry("b")))
+
+    assert outcomes(response) == ["invalid", "invalid", "new"]
+
+
+def test_one_that_fails_late_spoils_nothing_else(admin_client, monkeypatch):
+    compose = PromptTemplateQuerySet.compose
+
+    def fail_for_a(queryset, **fields):
+        if fields["slug"] == "a":
+            raise SlugTaken
+        return compose(queryset, **fields)
+
+    monkeypatch.setattr(PromptTemplateQuerySet, "compose", fail_for_a)
+    monkeypatch.setattr(type(PromptTemplate.objects), "compose", lambda manager, **f: fail_for_a(manager.all(), **f))
+
+    response = imported(admin_client, document(entry("a"), entry("b")))
+
+    assert "1 new, 0 changed, 0 unchanged, 1 invalid." in told(response)
+    assert [template.slug for template in PromptTemplate.objects.all()] == ["b"]
+
+
+def test_one_that_was_deleted_meanwhile_is_told(db, alice, shared):
+    items = interchange.plan([entry("shared", content="New")])
+    shared.delete()
+
+    interchange.carry_out(items, by=alice)
+
+    assert items[0].problems == ["It was deleted meanwhile."]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "empty"),
+        (b"{", "JSON"),
+        (b"\xff\xfe", "JSON"),
+        (b"null", "no file of prompt templates"),
+        (b"[]", "no file of prompt templates"),
+        (b'"\\ud800"', "JSON"),
+        (b"1" * 5_000, "JSON"),
+        (b"[" * 100_000, "JSON"),
+        (b'{"a":' * 100_000, "JSON"),
+        (b"[" * 100_000 + b"]" * 100_000, "JSON"),
+        (json.dumps(document(format="open-webui")).encode(), "format"),
+        (json.dumps(document(version=2)).encode(), "version"),
+        (json.dumps(document(templates={})).encode(), "not a list"),
+        (json.dumps(document(*[{}] * 1_001)).encode(), "more than 1000"),
+        (b" " * (2 * 1024**2 + 1), "larger than 2 MiB"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_in_words(admin_client, data, words):
+    response = looked_at(admin_client, data)
+
+    assert response.status_code == 200
+    assert words in " ".join(response.context["form"].errors["file"])
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        None,
+        1,
+        [],
+        "text",
+        {},
+        entry(slug=None),
+        entry(content=None),
+        entry(name={"a": 1}),
+        entry(content="nul \0"),
+        entry(variables="none"),
+        entry(variables=[1]),
+        entry(variables=[{"name": "a", "type": []}]),
+        entry(variables=[{"name": "a", "default": {}}]),
+        entry(is_active=[]),
+        entry(category="x" * 51),
+        entry(description="x" * 501),
+        entry(content=" "),
+        entry(content="".join(f"{{{{ v{number} }}}}" for number in range(51))),
+    ],
+)
+def test_an_entry_that_cannot_be_read_is_invalid_by_itself(admin_client, item):
+    data = document(item, entry())
+
+    assert outcomes(looked_at(admin_client, data)) == ["invalid", "new"]
+    imported(admin_client, data)
+    assert PromptTemplate.objects.get().slug == "hello"
+
+
+def test_what_a_file_says_is_shown_and_not_run(admin_client):
+    evil = "</textarea><script>alert(1)</script>"
+
+    text = looked_at(admin_client, document(entry(name=evil), entry(evil, name=evil))).content.decode()
+
+    assert "<script>alert" not in text
+
+
+def test_a_post_without_a_file_is_told(admin_client):
+    for data in ({}, {"_apply": "1"}, {"text": "", "_apply": "1"}, {"text": "nul \0", "_apply": "1"}):
+        assert admin_client.post(IMPORT, data).context["form"].errors["file"]
+
+
+LINES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
+ENTRIES = st.fixed_dictionaries(
+    {
+        "slug": st.from_regex(r"[a-z0-9_-]{1,20}", fullmatch=True),
+        "name": LINES.filter(str.strip),
+        "content": LINES.filter(lambda text: text.strip() and "{{" not in text),
+    },
+    optional={"description": LINES, "is_active": st.booleans()},
+)
+
+
+@pytest.mark.django_db
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(entries=st.lists(ENTRIES, max_size=4, unique_by=lambda each: each["slug"]))
+def test_what_is_exported_comes_back_as_it_was(alice, entries):
+    PromptTemplate.objects.all().delete()
+    interchange.carry_out(interchange.plan(entries), by=alice)
+    before = everything()
+    data = interchange.written(PromptTemplate.objects.all())
+
+    assert {item.outcome for item in interchange.plan(interchange.read(data))} <= {"unchanged"}
+    PromptTemplate.objects.all().delete()
+    interchange.carry_out(interchange.plan(interchange.read(data)), by=alice)
+    assert everything() == before
+    assert len(before) == len(entries)
+
+
+def test_what_comes_with_colloquy_can_be_carried_to_another(admin_client):
+    from prompts import builtin
+    from prompts.models import PromptVersion
+
+    builtin.lay(PromptTemplate, PromptVersion, builtin.read())
+    data = admin_client.get(page("export_shared")).content
+
+    assert set(outcomes(looked_at(admin_client, data))) == {"unchanged"}
+    PromptTemplate.objects.all().delete()
+    assert set(outcomes(looked_at(admin_client, data))) == {"new"}

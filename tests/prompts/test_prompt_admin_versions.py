@@ -1,0 +1,199 @@
+import pytest
+
+from prompts.admin.comparison import as_lines, side_by_side
+from prompts.models import PromptTemplate
+from tests.prompts.conftest import said_by, variable
+from tests.prompts.desk import page, signed_in, told, with_permissions
+
+
+@pytest.fixture
+def edited(shared, alice):
+    shared.edit(alice, note="Shout", content="HI {{ who }}")
+    shared.edit(alice, note="Sell", content="Buy {{ what }}", variables=[variable("what", help="A thing")])
+    return shared
+
+
+def drawn(rows) -> list[str]:
+    """`-old|+new`, with [what differs] marked."""
+
+    def line(each):
+        return "".join(f"[{piece.text}]" if piece.is_marked else piece.text for piece in each.pieces)
+
+    return [
+        f"…{row.skipped}"
+        if row.skipped
+        else f"{f'{row.old.number} {line(row.old)}' if row.old else ''}|"
+        f"{f'{row.new.number} {line(row.new)}' if row.new else ''}"
+        for row in rows
+    ]
+
+
+def test_the_page_lists_the_newest_versions(admin_client, edited):
+    text = admin_client.get(page("change", edited.pk)).content.decode()
+
+    for words in ["Shout", "Sell", "alice", "current", page("restore", edited.pk, 2), page("compare", edited.pk)]:
+        assert words in text
+    assert page("restore", edited.pk, 3) not in text
+
+
+def test_all_versions_are_on_pages_of_their_own(admin_client, shared, django_assert_max_num_queries):
+    for number in range(60):
+        shared.edit(None, content=f"Text {number}", note=f"Note {number}.")
+
+    with django_assert_max_num_queries(6):
+        first = admin_client.get(page("versions", shared.pk)).content.decode()
+    last = admin_client.get(page("versions", shared.pk) + "?page=2").content.decode()
+
+    assert "Note 59." in first
+    assert "Note 5." not in first
+    assert "Note 5." in last
+    assert admin_client.get(page("versions", shared.pk) + "?page=nonsense").status_code == 200
+
+
+# --- Compare --------------------------------------------------------------------------------------
+
+
+def test_what_the_newest_version_changed_is_shown_unless_asked_otherwise(admin_client, edited):
+    context = admin_client.get(page("compare", edited.pk)).context
+
+    assert (context["old"].number, context["new"].number) == (2, 3)
+    content, variables = (drawn(rows) for _, rows in context["comparisons"])
+    assert content == ["1 [HI] {{ [who] }}|1 [Buy] {{ [what] }}"]
+    assert variables == ["1 [who]: text[, required]|1 [what]: text", "|2   help: A thing"]
+
+
+@pytest.mark.parametrize(("query", "pair"), [("?from=1&to=3", (1, 3)), ("?to=2", (1, 2)), ("?from=3&to=1", (3, 1))])
+def test_any_two_can_be_compared(admin_client, edited, query, pair):
+    context = admin_client.get(page("compare", edited.pk) + query).context
+
+    assert (context["old"].number, context["new"].number) == pair
+
+
+def test_the_first_version_has_none_to_compare_with(admin_client, shared):
+    assert "the same" in admin_client.get(page("compare", shared.pk)).content.decode()
+
+
+@pytest.mark.parametrize("query", ["?from=9", "?to=0", "?to=x", "?from=-1", "?to=99999999999999999999", "?from=%00"])
+def test_versions_that_are_not_there(admin_client, edited, query):
+    assert admin_client.get(page("compare", edited.pk) + query).status_code == 404
+
+
+def test_texts_are_shown_and_not_run(admin_client, compose):
+    evil = "<script>alert(1)</script>"
+    template = compose(content=f"{evil}\nsame {evil}\nx", variables=[variable("a", help=evil)])
+    template.edit(None, content=f"new {evil}\nsame {evil}\ny", note=evil, variables=[variable("b", help=evil)])
+
+    for name in (page("compare", template.pk), page("restore", template.pk, 1)):
+        text = admin_client.get(name).content.decode()
+        assert "<script>alert" not in text
+        assert "&lt;script&gt;" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rows"),
+    [
+        ("a", "a", []),
+        ("one two", "one three", ["1 one [two]|1 one [three]"]),
+        ("a\nb", "a\nb\nc", ["1 a|1 a", "2 b|2 b", "|3 c"]),
+        ("a\nb\nc", "a\nc", ["1 a|1 a", "2 b|", "3 c|2 c"]),
+        ("\n".join("abcdefghij"), "\n".join("abcdefghiX"), ["…6", "7 g|7 g", "8 h|8 h", "9 i|9 i", "10 [j]|10 [X]"]),
+        (
+            "x\n" + "\n".join("abcdefghij"),
+            "y\n" + "\n".join("abcdefghij"),
+            ["1 [x]|1 [y]", "2 a|2 a", "3 b|3 b", "4 c|4 c", "…7"],
+        ),
+        ("", "a", ["1 |1 a"]),
+    ],
+)
+def test_two_texts_side_by_side(old, new, rows):
+    assert drawn(side_by_side(old, new)) == rows
+
+
+def test_between_two_changes_all_lines_are_counted():
+    lines = [str(number) for number in range(40)]
+    rows = drawn(side_by_side("\n".join(["a", *lines, "b"]), "\n".join(["A", *lines, "B"])))
+
+    assert rows[4] == "…34"
+    assert len(rows) == 1 + 3 + 1 + 3 + 1
+
+
+def test_texts_that_would_take_long_to_compare_are_compared_roughly():
+    many = side_by_side("a\n" * 4_000, "b\n" * 4_000)
+    long = side_by_side("a b " * 10_000, "b c " * 10_000)
+
+    assert len(many) == 4_001
+    assert drawn(long)[0].startswith("1 [a b a b")
+
+
+def test_declarations_as_lines():
+    variables = [
+        variable("a", required=True, help="Two\nlines"),
+        variable("c", type="choice", choices=["x", "y"], default="x"),
+        variable("n", type="number", default=0),
+    ]
+
+    assert as_lines(variables).split("\n") == [
+        "a: text, required",
+        "  help: Two lines",
+        "c: choice",
+        "  default: x",
+        "  choices: x | y",
+        "n: number",
+        "  default: 0",
+    ]
+
+
+# --- Restore --------------------------------------------------------------------------------------
+
+
+def test_a_version_is_restored_when_that_was_confirmed(editor, edited):
+    erin = signed_in(editor)
+
+    asked = erin.get(page("restore", edited.pk, 1)).content.decode()
+    assert "It becomes version 4" in asked
+    assert len(said_by(edited)) == 3
+
+    response = erin.post(page("restore", edited.pk, 1), follow=True)
+    assert "Version 1 was restored, as version 4." in told(response)
+    assert said_by(edited)[-1] == "Hi {{ who }}"
+    newest = edited.versions.get(number=4)
+    assert (newest.author, newest.note) == (editor, "Restored version 1")
+
+
+def test_restoring_what_is_there_changes_nothing(admin_client, edited):
+    assert "nothing was changed" in told(admin_client.post(page("restore", edited.pk, 3), follow=True))
+    assert len(said_by(edited)) == 3
+
+
+@pytest.mark.parametrize("number", [0, 9, 10**30])
+def test_a_version_that_is_not_there_is_not_restored(admin_client, edited, number):
+    for method in (admin_client.get, admin_client.post):
+        assert method(page("restore", edited.pk, number)).status_code == 404
+
+
+def test_a_version_that_cannot_be_read_any_more(admin_client, edited):
+    edited.versions.filter(number=1).update(content="{{ oops")
+
+    assert "cannot be restored" in told(admin_client.post(page("restore", edited.pk, 1), follow=True))
+
+
+def test_a_template_that_is_deleted_meanwhile(admin_client, edited, monkeypatch):
+    restore = PromptTemplate.restore
+
+    def delete_first(template, *args, **kwargs):
+        PromptTemplate.objects.filter(pk=template.pk).delete()
+        restore(template, *args, **kwargs)
+
+    monkeypatch.setattr(PromptTemplate, "restore", delete_first)
+
+    assert admin_client.post(page("restore", edited.pk, 1)).status_code == 404
+
+
+def test_who_may_only_look_may_compare_and_not_restore(edited):
+    reader = with_permissions("view")
+
+    text = reader.get(page("compare", edited.pk)).content.decode()
+    assert page("restore", edited.pk, 2) not in text
+    for method in (reader.get, reader.post):
+        assert method(page("restore", edited.pk, 1)).status_code == 403
+    assert len(said_by(edited)) == 3
