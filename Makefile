@@ -11,8 +11,9 @@ serve: .venv/runtime
 # Real processes, a real browser and fuzzing take their time, and have nothing to say of another Python or Django.
 QUICK := --ignore-glob='*/test_process_*' --ignore-glob='*/test_fuzz_*' --ignore-glob='*/test_browser_*' --ignore=tests/config/test_serve.py
 
-# What browsers, slow clients and first starts see is the same on PostgreSQL.
-ANYWHERE := --ignore-glob='*/test_browser_*' --ignore=tests/chat/test_process_clients.py --ignore=tests/config/test_serve.py
+# What browsers, slow clients and first starts see is the same on PostgreSQL; and some have no database.
+ANYWHERE := --ignore-glob='*/test_browser_*' --ignore=tests/chat/test_process_clients.py --ignore=tests/config/test_serve.py \
+	--ignore=tests/llm_models/standin --ignore=tests/docs --ignore=tests/benchmarks
 
 test: .venv/dev
 	@failed=; \
