@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TELL_EVERY_SECONDS = 0.2
 CANCELLING_SECONDS = 5.0
+TRIES = 5
 
 
 class PullRun(Run):
@@ -115,15 +116,16 @@ class Pulls(Engine[PullJob]):
         if self.is_draining:
             raise ServerBusy
         await_on_loop(ollama.version())  # rather a 503 now than a job that has failed a moment later
-        while True:
+        for _ in range(TRIES):
             if job := self._under_way(model_name):
                 return job
             try:
                 job = self._new(user, model_name)
             except IntegrityError:
-                continue  # someone was faster
+                continue  # someone was faster, and may have ended since
             self.launch(PullRun(job))
             return job
+        raise ServerBusy
 
     def stop(self, row: PullJob) -> bool:
         """Raises PullFinished."""
