@@ -219,8 +219,9 @@ class LLMModelAdmin(ModelAdmin):
 
     # --- What can be done with those that are selected
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        actions: dict[str, Any] = super().get_actions(request)
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        where = {} if action_location is None else {"action_location": action_location}  # from Django 6.1 on
+        actions: dict[str, Any] = super().get_actions(request, **where)
         actions.pop("delete_selected", None)  # there are "delete from Ollama" and "forget"
         return actions
 
