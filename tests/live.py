@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 import uvicorn
-from django.db import connection
+from django.db import connection, connections
 from websockets.sync.client import ClientConnection, connect
 
 from accounts.models import ApiKey, User
@@ -50,7 +50,10 @@ def together(*calls: Callable[[], Found]) -> list[Found]:
 
     def call(function: Callable[[], Found]) -> Found:
         barrier.wait(PATIENCE)
-        return function()
+        try:
+            return function()
+        finally:
+            connections.close_all()  # the thread ends, and with it whoever would
 
     with ThreadPoolExecutor(len(calls)) as executor:
         return list(executor.map(call, calls))
