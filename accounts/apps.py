@@ -6,4 +6,5 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         from accounts import schema  # noqa: F401
+
     verbose_name = "Access"

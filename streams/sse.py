@@ -1,4 +1,4 @@
-"""The HTTP door: Django answers the request, and where its answer is an event stream, the log is followed from there."""
+"""The HTTP door: Django answers the request, and where that is an event stream, the log is followed from there."""
 
 import logging
 from collections.abc import AsyncGenerator, Callable
