@@ -228,6 +228,11 @@ UNFOLD = {
     },
 }
 
+# --- Search ---------------------------------------------------------------------------------------
+
+# On PostgreSQL, a text search configuration such as "english".
+SEARCH_LANGUAGE = env_str("SEARCH_LANGUAGE", "simple")
+
 # --- Logs ---------------------------------------------------------------------------------------
 
 LOG_LEVEL = env_choice("LOG_LEVEL", "INFO", {"DEBUG", "INFO", "WARNING", "ERROR"})

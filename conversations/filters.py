@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from conversations.models import Conversation
+from conversations.search import finder
 
 YES_OR_NO = [("true", "true"), ("false", "false")]
 
@@ -60,6 +61,13 @@ class MomentFilter(django_filters.IsoDateTimeFilter):
     field_class = MomentField
 
 
+class TitleFilter(django_filters.CharFilter):
+    parent: Any
+
+    def filter(self, qs: QuerySet[Conversation], value: str) -> QuerySet[Conversation]:
+        return finder.titled(qs, self.parent.request.user.pk, value) if value else qs
+
+
 class ConversationFilter(django_filters.FilterSet):
     is_archived = ArchivedFilter(choices=[*YES_OR_NO, ("any", "any")])
     is_pinned = YesOrNoFilter()
@@ -69,8 +77,8 @@ class ConversationFilter(django_filters.FilterSet):
     created_before = MomentFilter("created_at", "lt", help_text="Exclusive.")
     updated_after = MomentFilter("updated_at", "gte", help_text="Inclusive.")
     updated_before = MomentFilter("updated_at", "lt", help_text="Exclusive.")
-    # No longer than a title can be. SQLite fails on patterns beyond 50,000 bytes.
-    search = django_filters.CharFilter("title", "icontains", max_length=200, help_text="Part of a title.")
+    # No longer than a title can be.
+    search = TitleFilter(max_length=200, help_text="Words of the title, or their beginnings.")
     ordering = django_filters.OrderingFilter(fields=["created_at", "updated_at", "title", "message_count"])
 
     class Meta:

@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 
 from conversations import tree
 from conversations.errors import ConversationBusy, ConversationFull
+from conversations.search.models import SearchEntry as SearchEntry
 from conversations.titles import title_from
 from prompts.models import PromptTemplate
 

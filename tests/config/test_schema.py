@@ -55,6 +55,7 @@ def test_every_path_of_the_api_is_in_it(schema):
         "/api/chat/generations/{id}/events",
         "/api/chat/generations/{id}/stop",
         "/api/chat/ticket",
+        "/api/chat/search",
         "/api/keys",
         "/api/keys/{id}",
     }

@@ -112,7 +112,7 @@ def test_an_archived_one_can_still_be_opened(as_alice, make):
         ("model_name=qwen3:4b", ["pinned"]),
         ("model_name=qwen3", []),
         ("source=import:chatgpt", ["imported"]),
-        ("search=LAI", ["plain"]),
+        ("search=PLA", ["plain"]),
         ("search=%25", []),
         ("created_after=2026-01-02T00:00:00Z", ["imported", "pinned"]),
         ("created_before=2026-01-02T00:00:00Z", ["plain"]),

@@ -23,6 +23,7 @@ from chat.ask import Ask, AskSerializer
 from chat.events import ConversationCreated
 from chat.routing import websocket_urlpatterns
 from chat.serializers import AccountSerializer, GenerationSerializer, UsageSerializer
+from conversations.search.serializers import ResultSerializer, ResultsSerializer, SearchSerializer
 from conversations.serializers import (
     ConversationSerializer,
     DetailParameters,
@@ -164,6 +165,9 @@ def test_every_validation_code_of_ours_is_documented():
         ("### `GET /api/models/{name}/info`", ModelInfo),
         ("### `GET /api/models/{name}/info`", ModelDetails),
         ("### `GET /api/models/running`", RunningModel),
+        ("### `POST /api/chat/search`", SearchSerializer),
+        ("### `POST /api/chat/search`", ResultSerializer),
+        ("### `POST /api/chat/search`", ResultsSerializer),
         ("### The pull object", PullJobSerializer),
         ("### The template object", PromptTemplateSerializer),
         ("### `GET /api/prompts/templates/{slug}/versions`", PromptVersionSerializer),

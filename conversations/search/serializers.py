@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+
+from rest_framework import serializers
+
+from conversations.models import Message
+from conversations.search.finder import MESSAGES, TITLES
+
+
+class SearchSerializer(serializers.Serializer[Any]):
+    """What to look for, and where."""
+
+    query = serializers.CharField(help_text='Words, "phrases", -without, prefix*.')
+    conversation_id = serializers.UUIDField(required=False)
+    role = serializers.ChoiceField(Message.Role.choices, required=False)
+    model_name = serializers.CharField(max_length=200, required=False)
+    created_after = serializers.DateTimeField(required=False, default_timezone=UTC, help_text="Inclusive.")
+    created_before = serializers.DateTimeField(required=False, default_timezone=UTC, help_text="Exclusive.")
+    include_archived = serializers.BooleanField(default=False)
+    page_size = serializers.IntegerField(default=20, min_value=1)
+    cursor = serializers.CharField(required=False, allow_blank=True, help_text="`next` or `previous` of an answer.")
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        where = serializers.MultipleChoiceField(
+            choices=[MESSAGES, TITLES], default={MESSAGES}, allow_empty=False, help_text="Messages alone by default."
+        )
+        return {**super().get_fields(), "in": where}
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            # null means "not given", in every field but the query.
+            data = {name: value for name, value in data.items() if value is not None or name == "query"}
+        return super().to_internal_value(data)
+
+
+class ResultSerializer(serializers.Serializer[Any]):
+    kind = serializers.ChoiceField(["message", "title"])
+    message_id = serializers.UUIDField(allow_null=True, help_text="null for a title.")
+    conversation_id = serializers.UUIDField()
+    conversation_title = serializers.CharField()
+    role = serializers.ChoiceField(Message.Role.choices, allow_null=True, help_text="null for a title.")
+    created_at = serializers.DateTimeField(help_text="Of the message; of the conversation for a title.")
+    snippet = serializers.CharField(help_text="HTML: hits in <mark>, everything else escaped.")
+    rank = serializers.FloatField(help_text="The higher, the better. Compares within one search only.")
+
+
+class ResultsSerializer(serializers.Serializer[Any]):
+    results = ResultSerializer(many=True)
+    next = serializers.CharField(allow_null=True, help_text="A `cursor`.")
+    previous = serializers.CharField(allow_null=True, help_text="A `cursor`.")
+    took_ms = serializers.FloatField()

@@ -1,0 +1,90 @@
+"""What counts as a word. The index, queries and snippets all go by it, on both databases.
+
+A text becomes a line of lower-case words without accents:
+
+- `getUserName`, `snake_case`, `path/to/file.py`, `utf8` come apart into their parts, so a query finds the parts, and
+  the whole as its parts in a row. `getUserName` is kept in one piece besides, behind the line, for `getusername`.
+- Scripts that write without spaces become pairs of neighbours, and the last one alone: 東京都 is 東京 京都 都. Two
+  characters are found by one word, more by pairs in a row, one by all pairs that begin with it.
+
+The regular expressions are read by Python and by PostgreSQL (postgresql.py), and mean the same to both: no `\\w`, which
+depends on the locale, and nothing where the longest and the first alternative would differ.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+LONGEST_TEXT = 100_000  # characters of a message that are searched
+LONGEST_WORD = 64
+
+# Accents, the vowel points of Arabic and Hebrew.
+MARKS = "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u0652\u0670]"
+
+# Punctuation and symbols, in the scripts that have their own. Whatever is not here belongs to a word.
+SEPARATORS = (
+    "["
+    "\x01-/:-@\\[-`{-\xbf\xd7\xf7\u02c2-\u02c5\u02d2-\u02df\u037e\u0387\u055a-\u055f\u0589-\u058f\u05be\u05c0\u05c3\u05c6"
+    "\u05f3\u05f4\u0600-\u060f\u061b-\u061f\u066a-\u066d\u06d4\u0700-\u070f\u0964\u0965\u0970\u0df4\u0e3f\u0e4f\u0e5a\u0e5b"
+    "\u0f04-\u0f14\u104a-\u104f\u10fb\u1360-\u1368\u1400\u166d\u166e\u1680\u17d4-\u17db\u1800-\u180f\u2000-\u206f\u20a0-\u20cf"
+    "\u2190-\u2bff\u2e00-\u2e7f\u3000-\u3004\u3008-\u3020\u3030\u303d-\u303f\u30a0\u30fb\ua4fe\ua4ff\ue000-\uf8ff"
+    "\ufd3e\ufd3f\ufdfc-\ufe6f\ufeff\uff00-\uff0f\ufff0-\uffff\U0001f000-\U0001faff\U000e0000-\U000effff"
+    "]+"
+)
+
+# Thai, Lao, Burmese, Khmer, Hangul, Han, Kana, Bopomofo.
+UNSPACED = (
+    "[\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0edf\u1000-\u103f\u1050-\u109f\u1100-\u11ff\u1780-\u17d3\u17dc\u17dd\u2e80-\u2fdf"
+    "\u3005-\u3007\u3021-\u302f\u3031-\u303c\u3041-\u309f\u30a1-\u30fa\u30fc-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\U0001b000-\U0001b16f\U00020000-\U0003ffff]"
+)
+
+# Between the parts of an identifier. Letters and digits part only where two letters meet a digit, or a checksum would
+# fall into dust.
+PARTS = "(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])|(?<=[A-Za-z][A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z][A-Za-z])"
+JOINT = "\x02"  # which no text has left when it is put in
+
+TOO_LONG = f"([^ ]{{{LONGEST_WORD}}})[^ ]+"
+
+_MARKS = re.compile(MARKS)
+_SEPARATORS = re.compile(SEPARATORS.replace("\x01", "\x00", 1))
+_ASCII_SEPARATORS = {code: " " for code in range(128) if _SEPARATORS.match(chr(code))}
+_UNSPACED = re.compile(UNSPACED)
+_UNSPACED_RUN = re.compile(f"({UNSPACED}+)")
+_UNSPACED_NEXT = re.compile(f"(?<={UNSPACED})({UNSPACED})")
+_PARTS = re.compile(PARTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    line: list[str]
+    wholes: list[str]
+
+
+def words_of(text: str) -> Words:
+    text = text[:LONGEST_TEXT]
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFKD", text)))
+        text = _SEPARATORS.sub(" ", text)
+        text = _parted(text).lower().replace("\u03c2", "\u03c3")  # one sigma
+        if _UNSPACED.search(text):
+            text = _UNSPACED_NEXT.sub(r"\1 \1", _UNSPACED_RUN.sub(r" \1 ", text))
+    else:
+        text = _parted(text.translate(_ASCII_SEPARATORS)).lower()
+    wholes = []
+    if JOINT in text:
+        wholes = [word.replace(JOINT, "")[:LONGEST_WORD] for word in text.split() if JOINT in word]
+        text = text.replace(JOINT, " ")
+    return Words([word[:LONGEST_WORD] for word in text.split()], wholes)
+
+
+def _parted(text: str) -> str:
+    # Most words have nothing to part, and asking the expression takes longer than all the rest.
+    words = text.split()
+    return " ".join([word if word.isalpha() and word[1:].islower() else _PARTS.sub(JOINT, word) for word in words])
+
+
+def is_unspaced(word: str) -> bool:
+    return _UNSPACED.match(word) is not None

@@ -1,0 +1,371 @@
+"""The index follows what is written, by whatever way."""
+
+import io
+from contextlib import contextmanager
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.migrations import Migration
+from django.test.utils import CaptureQueriesContext
+
+from conversations.models import Conversation, Draft, Message, SearchEntry
+from conversations.search import schema, upkeep
+from tests.conversations.searching import found, say, search
+from tests.live import UNENDING, wait_until
+
+sqlite_only = pytest.mark.skipif(connection.vendor != "sqlite", reason="of SQLite")
+postgresql_only = pytest.mark.skipif(connection.vendor == "sqlite", reason="of PostgreSQL")
+
+EVERYWHERE = {"in": ["titles", "messages"]}
+
+
+@pytest.fixture(autouse=True)
+def _is_right_in_the_end(db):
+    yield
+    assert upkeep.problems() == []
+
+
+def test_imported_messages(as_alice, alice):
+    conversation = Conversation.objects.create(owner=alice)
+    Message.objects.bulk_create(Message(conversation=conversation, role="user", content="bread") for _ in range(300))
+
+    assert len(search(as_alice, "bread", page_size=100)["results"]) == 100
+    assert SearchEntry.objects.count() == 300
+
+
+def test_an_edited_message(as_alice, conversation):
+    [message] = say(conversation, "bread")
+    key = SearchEntry.objects.get(message_id=message.pk).pk
+
+    message.content = "cake"
+    message.role = "assistant"
+    message.save()
+
+    assert found(as_alice, "bread") == []
+    assert found(as_alice, "cake", role="assistant") == ["cake"]
+    assert SearchEntry.objects.get(message_id=message.pk).pk == key
+
+
+def test_an_emptied_message(as_alice, conversation):
+    [message] = say(conversation, "bread")
+    Message.objects.filter(pk=message.pk).update(content="")
+    assert found(as_alice, "bread") == []
+
+    Message.objects.filter(pk=message.pk).update(content="bread")
+    assert found(as_alice, "bread") == ["bread"]
+
+
+def test_a_deleted_message(as_alice, conversation):
+    [message] = say(conversation, "bread")
+
+    message.delete()
+
+    assert found(as_alice, "bread") == []
+    assert not SearchEntry.objects.exclude(message_id=None).exists()
+
+
+def test_a_deleted_conversation(as_alice, conversation):
+    say(conversation, "sourdough", "sourdough")
+
+    as_alice.delete(f"/api/conversations/{conversation.pk}")
+
+    assert found(as_alice, "sourdough", **EVERYWHERE) == []
+    assert not SearchEntry.objects.exists()
+
+
+def test_a_deleted_user(alice, conversation):
+    say(conversation, "bread")
+
+    alice.delete()
+
+    assert not SearchEntry.objects.exists()
+
+
+def test_an_edited_title(as_alice, conversation):
+    as_alice.patch(f"/api/conversations/{conversation.pk}", {"title": "Rye"})
+    assert found(as_alice, "sourdough", **EVERYWHERE) == []
+    assert found(as_alice, "rye", **EVERYWHERE) == ["Rye"]
+
+    as_alice.patch(f"/api/conversations/{conversation.pk}", {"title": ""})
+    assert found(as_alice, "rye", **EVERYWHERE) == []
+
+    as_alice.patch(f"/api/conversations/{conversation.pk}", {"title": "Wheat"})
+    assert found(as_alice, "wheat", **EVERYWHERE) == ["Wheat"]
+
+
+def test_another_owner(as_alice, as_bob, bob, conversation):
+    say(conversation, "sourdough")
+
+    Conversation.objects.get(pk=conversation.pk).edit(owner=bob, title="Sourdough now")
+
+    assert found(as_alice, "sourdough", **EVERYWHERE) == []
+    assert sorted(found(as_bob, "sourdough", **EVERYWHERE)) == ["Sourdough now", "sourdough"]
+
+
+def test_a_running_reply_is_indexed_when_it_has_settled(as_alice, conversation):
+    [message] = say(conversation, "", role="assistant", status="streaming")
+
+    Message.objects.checkpoint([Draft(message.pk, "bread and", "")])
+    assert not SearchEntry.objects.filter(message_id=message.pk).exists()
+
+    message.settle(Message.Status.INTERRUPTED)
+    assert found(as_alice, "bread") == ["bread and"]
+
+
+def test_a_checkpoint_writes_nothing_to_the_index(conversation):
+    [message] = say(conversation, "", role="assistant", status="streaming")
+
+    with written_tables() as written:
+        Message.objects.checkpoint([Draft(message.pk, "bread", "")])
+
+    assert written == {"conversations_message"}
+
+
+@contextmanager
+def written_tables():
+    """By what the database itself has counted."""
+    written: set[str] = set()
+    if connection.vendor == "sqlite":
+        before = {name: _rows(name) for name in _ours()}
+        yield written
+        written |= {name for name in before if _rows(name) != before[name]}
+    else:
+        before = dict(_changes())
+        yield written
+        written |= {name for name, count in _changes() if count != before.get(name)}
+
+
+def _ours():
+    return ["conversations_message", "conversations_searchentry", "conversations_search_data"]
+
+
+def _rows(name):
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {name}")
+        return sorted(map(repr, cursor.fetchall()))
+
+
+def _changes():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_xact_user_tables"
+            " WHERE relname LIKE 'conversations%'"
+        )
+        return cursor.fetchall()
+
+
+def test_a_reply_over_the_wire(alice_online, as_alice):
+    with alice_online.send("What is bread?", model_name=UNENDING) as stream:
+        stream.until_text(5)
+        reply_id = next(told for told in stream.seen if told.name == "message_created").data["message_id"]
+        wait_until(lambda: Message.objects.get(pk=reply_id).content)
+        text = Message.objects.get(pk=reply_id).content
+        assert not SearchEntry.objects.filter(message_id=reply_id).exists()
+        assert [hit["role"] for hit in search(as_alice, "bread")["results"]] == ["user"]
+        alice_online.stop(stream.generation_id)
+        stream.rest()
+
+    [hit] = search(as_alice, f'"{text.split()[0]}"', role="assistant")["results"]
+    assert hit["message_id"] == reply_id
+
+
+def test_a_very_long_text_is_searched_as_far_as_it_is_read(as_alice, conversation):
+    say(conversation, "alpha " + "ab " * 40_000 + "omega", " ".join(f"wörd{n:06}" for n in range(9_000)))
+    say(conversation, "".join(map(chr, range(0x20000, 0x2A6DF))) + "".join(map(chr, range(0x4E00, 0x9FFF))))
+
+    assert len(search(as_alice, "alpha")["results"]) == 1
+    assert len(search(as_alice, "omega")["results"]) == 0
+    assert len(search(as_alice, "wörd 000900")["results"]) == 1
+    assert len(search(as_alice, "\U00020000\U00020001")["results"]) == 1
+
+
+@sqlite_only
+@pytest.mark.django_db(transaction=True)
+def test_vacuum_moves_nothing(as_alice, conversation):
+    messages = say(conversation, "bread", "cake", "rye")
+    messages[0].delete()
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM")
+
+    assert found(as_alice, "cake") == ["cake"]
+    assert upkeep.problems() == []
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO conversations_search(conversations_search, rank) VALUES ('integrity-check', 1)")
+
+
+@sqlite_only
+def test_fts5_finds_nothing_wrong(conversation, alice, bob):
+    first, _second, third = say(conversation, "bread and getUserName", "東京都 is a city", "gone")
+    third.delete()
+    first.content = "cake"
+    first.save()
+    conversation.edit(title="Another")
+    conversation.edit(owner=bob)
+
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO conversations_search(conversations_search, rank) VALUES ('integrity-check', 1)")
+
+
+def test_the_index_is_used(as_alice, conversation):
+    say(conversation, "bread")
+    if connection.vendor == "sqlite":
+        query = (
+            "EXPLAIN QUERY PLAN SELECT s.rowid FROM conversations_search s"
+            " CROSS JOIN conversations_searchentry e ON e.id = s.rowid"
+            " WHERE conversations_search MATCH '1xbread' AND s.rowid < 5 ORDER BY s.rowid DESC LIMIT 3"
+        )
+        expected = ["VIRTUAL TABLE INDEX", "USING INTEGER PRIMARY KEY"]
+    else:
+        query = "EXPLAIN SELECT id FROM conversations_searchentry WHERE words @@ '''1xbread'''::tsquery"
+        expected = ["search_words"]
+    with connection.cursor() as cursor:
+        if connection.vendor != "sqlite":
+            cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(query)
+        plan = repr(cursor.fetchall())
+
+    assert [index for index in expected if index not in plan] == []
+    assert "TEMP B-TREE" not in plan
+
+
+def test_an_entry_is_not_found_by_reading_messages(as_alice, conversation):
+    say(conversation, "bread")
+    with CaptureQueriesContext(connection) as captured:
+        search(as_alice, "bread")
+
+    window = next(query["sql"] for query in captured if "MATCH" in query["sql"] or "ts_rank_cd" in query["sql"])
+    assert "conversations_message" not in window
+
+
+# --- Keeping it right -------------------------------------------------------------------------------
+
+
+def run(*arguments: str) -> str:
+    out, err = io.StringIO(), io.StringIO()
+    call_command("reindex_search", *arguments, stdout=out, stderr=err)
+    return out.getvalue().strip()
+
+
+def break_it(what: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(what)
+
+
+def test_reindexing_changes_nothing_that_is_right(as_alice, conversation):
+    say(conversation, "bread", "cake", "東京")
+    keys = list(SearchEntry.objects.order_by("id").values_list("id", "message_id"))
+
+    assert run() == "4 indexed."
+
+    assert list(SearchEntry.objects.order_by("id").values_list("id", "message_id")) == keys
+    assert found(as_alice, "bread") == ["bread"]
+    assert run("--check") == "The search index is complete."
+
+
+HOLES = [
+    "DELETE FROM conversations_searchentry WHERE message_id IS NOT NULL",
+    "DELETE FROM conversations_searchentry WHERE message_id IS NULL",
+    "UPDATE conversations_searchentry SET is_indexed = NOT is_indexed",
+    "UPDATE conversations_searchentry SET role = 'tool' WHERE message_id IS NOT NULL",
+    "UPDATE conversations_searchentry SET owner_id = owner_id + 1",
+]
+SQLITE_HOLES = [
+    "INSERT INTO conversations_search(conversations_search) VALUES ('delete-all')",
+    "INSERT INTO conversations_search(rowid, title, body, conversation) VALUES (99999, '', '1xghost', 'c')",
+]
+POSTGRESQL_HOLES = [
+    "UPDATE conversations_searchentry SET words = ''",
+    "UPDATE conversations_searchentry SET words = NULL",
+]
+ALL_HOLES = HOLES + (SQLITE_HOLES if connection.vendor == "sqlite" else POSTGRESQL_HOLES)
+
+
+@pytest.mark.parametrize("hole", ALL_HOLES)
+def test_a_hole_is_found_and_filled(as_alice, conversation, hole):
+    say(conversation, "sourdough")
+    break_it(hole)
+
+    with pytest.raises(CommandError, match="not right"):
+        run("--check")
+    run()
+
+    assert run("--check") == "The search index is complete."
+    assert len(found(as_alice, "sourdough", **EVERYWHERE)) == 2
+
+
+def test_missing_entries_alone_can_be_added(as_alice, conversation):
+    say(conversation, "bread", "cake")
+    break_it("DELETE FROM conversations_searchentry WHERE message_id IS NOT NULL")
+    if connection.vendor == "sqlite":
+        break_it("INSERT INTO conversations_search(conversations_search) VALUES ('delete-all')")
+        break_it("UPDATE conversations_searchentry SET is_indexed = 0")
+
+    run("--missing")
+
+    assert found(as_alice, "bread") == ["bread"]
+
+
+def test_progress_is_told(conversation, capsys, monkeypatch):
+    monkeypatch.setattr(upkeep, "BATCH", 10)
+    say(conversation, *["bread"] * 35)
+
+    call_command("reindex_search")
+
+    assert "Indexing: 100 %" in capsys.readouterr().err
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_there_before_is_indexed_by_the_migration(as_alice, conversation):
+    say(conversation, "bread")
+
+    call_command("migrate", "conversations", "0002", verbosity=0)
+    try:
+        say(conversation, "cake")
+        with connection.cursor() as cursor:
+            assert not {name for name in connection.introspection.table_names(cursor) if "search" in name}
+    finally:
+        call_command("migrate", verbosity=0)
+
+    assert found(as_alice, "bread") == ["bread"]
+    assert found(as_alice, "cake") == ["cake"]
+    assert upkeep.problems() == []
+
+
+@sqlite_only
+@pytest.mark.django_db(transaction=True)
+def test_a_table_that_sqlite_makes_anew_keeps_its_triggers(as_alice, conversation):
+    plan = [(Migration("0999_any", "conversations"), False)]
+    schema.before_migrations("default", plan)
+    with connection.schema_editor() as editor:
+        editor._remake_table(Message)  # type: ignore[attr-defined]
+        editor._remake_table(Conversation)  # type: ignore[attr-defined]
+    say(conversation, "missed")
+    schema.after_migrations("default", plan)
+
+    say(conversation, "bread")
+
+    assert found(as_alice, "bread") == ["bread"]
+    assert found(as_alice, "missed") == ["missed"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_emptied_tables_leave_nothing(as_alice, alice, conversation):
+    say(conversation, "bread")
+
+    call_command("flush", interactive=False, verbosity=0)
+
+    assert upkeep.problems() == []
+
+
+@postgresql_only
+def test_a_language(as_alice, conversation, settings):
+    settings.SEARCH_LANGUAGE = "english"
+    run()
+    say(conversation, "The loaves were baked", "getUserNames")
+
+    assert found(as_alice, "baking loaf") == []
+    assert found(as_alice, "baking loaves") == ["The loaves were baked"]
+    assert found(as_alice, '"loaves were baked"') == ["The loaves were baked"]
+    assert found(as_alice, "the") == []
+    assert found(as_alice, "getusernames") == ["getUserNames"]
