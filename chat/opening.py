@@ -14,7 +14,6 @@ from chat.errors import IdempotencyConflict, TooManyGenerations
 from chat.events import ConversationCreated, MessageCreated
 from chat.models import Generation
 from chat.run import GenerationRun, Prompt
-from conversations import tree
 from conversations.models import ActiveLeaf, Conversation, Message
 from conversations.titles import clean_title
 from llm_models import catalogue
@@ -164,12 +163,12 @@ def _parent(conversation: Conversation, ask: Ask) -> Message | ActiveLeaf | None
 
 def _context(conversation: Conversation, question: Message, choice: Choice) -> Context:
     most = settings.CHAT_CONTEXT_MESSAGES
-    looked_at = 2 * most or tree.EVERYTHING  # failed replies among them do not count
-    path = conversation.path(question.pk, looked_at) if question.parent_id else [question]
+    looked_at = 2 * most or None  # failed replies among them do not count
+    path = conversation.path(question, looked_at) if question.parent_id else [question]
     return fit(
         choice.system_prompt,
         path,
-        path_length=tree.depth(question.pk) if len(path) == looked_at else len(path),
+        path_length=question.depth + 1,
         window=choice.window,
         num_predict=choice.options.get("num_predict"),
         most_messages=most,

@@ -114,10 +114,13 @@ class Conversation(models.Model):
     def __str__(self) -> str:
         return self.title or "Untitled"
 
-    def path(self, leaf: UUID | None = None, limit: int = tree.EVERYTHING) -> list[Message]:
-        """The newest `limit` messages of the path that ends at `leaf` (default: the active one), oldest first."""
-        leaf = leaf or self.active_leaf_id
-        return Message.objects.in_order(reversed(tree.climb(leaf, limit))) if leaf else []
+    def path(self, leaf: Message | None = None, limit: int | None = None) -> list[Message]:
+        """The path that ends at `leaf` (default: the active one), oldest first; of a long one the newest `limit`."""
+        leaf = leaf or self.active_leaf
+        if leaf is None:
+            return []
+        length = leaf.depth + 1
+        return list(Message.objects.on_path(leaf.pk, length - min(limit or length, length), length))
 
     def switch_to(self, message: Message) -> None:
         """Show the branch that `message` is on, down to its newest leaf."""
@@ -225,11 +228,22 @@ class MessageQuerySet(models.QuerySet["Message"]):
     def streaming(self) -> Self:
         return self.filter(status=Message.Status.STREAMING)
 
-    def in_order(self, ids: Iterable[UUID]) -> list[Message]:
-        """The messages with these ids, in this order."""
-        ids = list(ids)
-        found = self.in_bulk(ids)
-        return [found[pk] for pk in ids if pk in found]
+    def on_path(self, leaf_id: UUID, begin: int, end: int) -> Self:
+        """Those from depth `begin` up to, not including, `end` on the path that ends at the leaf, topmost first.
+
+        Not for a queryset of one conversation: the database would rather read through all its messages.
+        """
+        return self.filter(pk__in=tree.path(leaf_id, begin, end)).order_by("depth")
+
+    def path_length(self, leaf_id: UUID | None) -> int:
+        """How many messages there are from the root down to this one, both counted."""
+        return self.only("depth").get(pk=leaf_id).depth + 1 if leaf_id else 0
+
+    def bulk_create(self, objs: Iterable[Message], *args: Any, **kwargs: Any) -> list[Message]:
+        """Of messages below one another, those above come first."""
+        objs = list(objs)
+        tree.place(objs)
+        return super().bulk_create(objs, *args, **kwargs)
 
     def checkpoint(self, drafts: Iterable[Draft]) -> None:
         """Keep the text of running replies. One statement for all; a reply that has ended meanwhile is left alone."""
@@ -259,6 +273,9 @@ class Message(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.CASCADE, related_name="children")
+    # Its place in the tree: how many are above it, and the one of these to which a walk can jump (see tree.py).
+    depth = models.PositiveIntegerField(editable=False)
+    jump_id = models.UUIDField(null=True, editable=False)
     role = models.CharField(max_length=9, choices=Role.choices)
     content = models.TextField(blank=True)
     thinking = models.TextField(blank=True)
@@ -299,6 +316,11 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.role}: {self.content[:60]}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self._state.adding:
+            tree.place([self])
+        super().save(*args, **kwargs)
 
     @transaction.atomic
     def settle(self, status: Message.Status, **fields: Any) -> bool:

@@ -27,69 +27,58 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class PathReader:
-    """Reads the path that ends at `leaf_id`, and of it no more than it must."""
+    """Reads the path that ends at `leaf_id`, which has so many messages, and of it no more than it must."""
 
     conversation: Conversation
     leaf_id: UUID | None
+    length: int
 
     @classmethod
     def active(cls, conversation: Conversation) -> Self:
-        return cls(conversation, conversation.active_leaf_id)
+        return cls._to(conversation, conversation.active_leaf_id)
 
     @classmethod
-    def through(cls, conversation: Conversation, message_id: UUID) -> Self:
+    def through(cls, conversation: Conversation, message: Message) -> Self:
         """The path that goes on from a message to its newest leaf."""
-        return cls(conversation, tree.newest_leaf(message_id))
+        return cls._to(conversation, tree.newest_leaf(message.pk))
+
+    @classmethod
+    def _to(cls, conversation: Conversation, leaf_id: UUID | None) -> Self:
+        return cls(conversation, leaf_id, Message.objects.path_length(leaf_id))
 
     def newest(self, limit: int) -> Stretch:
-        climbed = self._climb(limit + 1)
-        return self._stretch(climbed[:limit][::-1], has_before=len(climbed) > limit, has_after=False)
+        return self._read(self.length - limit, self.length)
 
-    def before(self, anchor: UUID, limit: int) -> Stretch:
-        above = _above(anchor, limit + 1)
-        return self._stretch(above[:limit][::-1], has_before=len(above) > limit, has_after=True)
+    def before(self, anchor: Message, limit: int) -> Stretch:
+        return self._read(anchor.depth - limit, anchor.depth)
 
-    def after(self, anchor: UUID, limit: int) -> Stretch:
-        below = self._below(anchor)
-        return self._stretch(below[:limit], has_before=True, has_after=len(below) > limit)
+    def after(self, anchor: Message, limit: int) -> Stretch:
+        return self._read(anchor.depth + 1, anchor.depth + 1 + limit)
 
-    def around(self, anchor: UUID, limit: int) -> Stretch:
+    def around(self, anchor: Message, limit: int) -> Stretch:
         """The message itself, and as many above as below it; of an even number, one more above."""
-        upper = limit // 2
-        lower = limit - 1 - upper
-        above, below = _above(anchor, upper + 1), self._below(anchor)
-        return self._stretch(
-            [*above[:upper][::-1], anchor, *below[:lower]],
-            has_before=len(above) > upper,
-            has_after=len(below) > lower,
-        )
+        begin = anchor.depth - limit // 2
+        return self._read(begin, begin + limit)
 
-    def holds(self, message_id: UUID) -> bool:
-        return self._climb(until=message_id)[-1:] == [message_id]
+    def holds(self, message: Message) -> bool:
+        if self.leaf_id is None:
+            return False
+        return Message.objects.on_path(self.leaf_id, message.depth, message.depth + 1).filter(pk=message.pk).exists()
 
-    def _climb(self, limit: int = tree.EVERYTHING, until: UUID | None = None) -> list[UUID]:
-        return tree.climb(self.leaf_id, limit, until) if self.leaf_id else []
-
-    def _below(self, anchor: UUID) -> list[UUID]:
-        """The messages below this one, nearest first."""
-        return self._climb(until=anchor)[-2::-1]
-
-    def _stretch(self, ids: list[UUID], has_before: bool, has_after: bool) -> Stretch:
+    def _read(self, begin: int, end: int) -> Stretch:
+        begin, end = max(begin, 0), min(end, self.length)
         # Images are megabytes, and no list shows them.
-        messages = self.conversation.messages.defer("images").in_order(ids)
+        messages = list(Message.objects.defer("images").on_path(self.leaf_id, begin, end)) if self.leaf_id else []
         _tell_siblings(self.conversation, messages)
-        return Stretch(messages, self.leaf_id, has_before, has_after)
+        return Stretch(messages, self.leaf_id, has_before=begin > 0, has_after=end < self.length)
 
 
-def path_reader(conversation: Conversation, leaf: UUID | None, anchor: UUID | None) -> PathReader:
+def path_reader(conversation: Conversation, leaf: Message | None, anchor: Message | None) -> PathReader:
     """Reads the path the caller means: on from `leaf` if there is one, else the active one.
 
-    An anchor off the active path (a search hit, say) is read on the path through itself. NotFound for a message that
-    is not of this conversation, or an anchor that is not on the path to the leaf that was asked for.
+    An anchor off the active path (a search hit, say) is read on the path through itself. NotFound if it is not on the
+    path to the leaf that was asked for.
     """
-    wanted = {message_id for message_id in (leaf, anchor) if message_id}
-    if wanted and conversation.messages.filter(pk__in=wanted).count() < len(wanted):
-        raise NotFound
     reader = PathReader.through(conversation, leaf) if leaf else PathReader.active(conversation)
     if anchor is None or reader.holds(anchor):
         return reader
@@ -98,9 +87,13 @@ def path_reader(conversation: Conversation, leaf: UUID | None, anchor: UUID | No
     return PathReader.through(conversation, anchor)
 
 
-def _above(anchor: UUID, limit: int) -> list[UUID]:
-    """The messages above this one, nearest first."""
-    return tree.climb(anchor, limit + 1)[1:]
+def places(conversation: Conversation, *ids: UUID | None) -> list[Message | None]:
+    """These messages, with no more than their place in the tree. NotFound for one that is not of this conversation."""
+    wanted = {message_id for message_id in ids if message_id}
+    found = Message.objects.filter(conversation=conversation).only("depth").in_bulk(wanted) if wanted else {}
+    if len(found) < len(wanted):
+        raise NotFound
+    return [found[message_id] if message_id else None for message_id in ids]
 
 
 def _tell_siblings(conversation: Conversation, messages: Iterable[Message]) -> None:

@@ -1,32 +1,44 @@
-"""Walks through the message tree, in SQL that SQLite and PostgreSQL both run. Rows come back as ids: see `Message`.
+"""Walks through the message tree, in SQL that SQLite and PostgreSQL both run.
 
-Parents are set when a message is made and never change, so a walk cannot run in circles.
+A message knows its depth, which is the number of messages above it, and besides its parent one ancestor further up to
+jump to: at depth d that is the one at depth d & (d - 1), d without its lowest bit. (Fenwick trees have the same steps.)
+From anywhere to any depth it takes about log² d / 2 of them, 90 in a path of 10,000 messages, so that reading a page
+costs the same wherever it is.
+
+Parents are set when a message is made and never change, so a walk cannot run in circles, and depths and jumps stay.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from django.db import connection
+from django.db.models.expressions import RawSQL
 
-EVERYTHING = 1_000_000
-
-CLIMB = """
-    WITH RECURSIVE path(id, parent_id, step) AS (
-        SELECT id, parent_id, 1 FROM conversations_message WHERE id = %s
+# Jumps as long as that does not lead past the lowest that is wanted, then goes up to the topmost.
+PATH = """
+    WITH RECURSIVE walk(id, parent_id, jump_id, depth) AS (
+        SELECT id, parent_id, jump_id, depth FROM conversations_message WHERE id = %s
         UNION ALL
-        SELECT message.id, message.parent_id, step + 1
-        FROM path JOIN conversations_message AS message ON message.id = path.parent_id
-        WHERE step < %s AND path.id <> %s
+        SELECT above.id, above.parent_id, above.jump_id, above.depth
+        FROM walk JOIN conversations_message AS above
+            ON above.id = CASE WHEN (walk.depth & (walk.depth - 1)) >= %s THEN walk.jump_id ELSE walk.parent_id END
+        WHERE walk.depth > %s
     )
-    SELECT id FROM path ORDER BY step
+    SELECT id FROM walk WHERE depth BETWEEN %s AND %s
 """
 
-DEPTH = """
-    WITH RECURSIVE path(parent_id) AS (
-        SELECT parent_id FROM conversations_message WHERE id = %s
-        UNION ALL
-        SELECT message.parent_id FROM path JOIN conversations_message AS message ON message.id = path.parent_id
+# What can be jumped to from these, and from there, up to the roots.
+JUMPS = """
+    WITH RECURSIVE walk(id, jump_id, depth) AS (
+        SELECT id, jump_id, depth FROM conversations_message WHERE id IN ({these})
+        UNION
+        SELECT above.id, above.jump_id, above.depth
+        FROM walk JOIN conversations_message AS above ON above.id = walk.jump_id
     )
-    SELECT count(*) FROM path
+    SELECT id, jump_id, depth FROM walk
 """
 
 NEWEST_BELOW = """
@@ -41,27 +53,61 @@ NEWEST_BELOW = """
 """
 
 
-def climb(start: UUID, limit: int = EVERYTHING, until: UUID | None = None) -> list[UUID]:
-    """From a message up towards its root, `start` first; at most `limit` of them, ending with `until` if it is met."""
-    return _ids(CLIMB, _parameter(start), limit, _parameter(until or UUID(int=0)))
+class Place(NamedTuple):
+    depth: int
+    jump_id: UUID | None
 
 
-def depth(start: UUID) -> int:
-    """How many messages there are from the root down to this one, both counted."""
-    with connection.cursor() as cursor:
-        cursor.execute(DEPTH, [_parameter(start)])
-        return int(cursor.fetchone()[0])
+class Placed(Protocol):
+    id: UUID
+    parent_id: UUID | None
+    depth: int
+    jump_id: UUID | None
+
+
+def path(leaf: UUID, begin: int, end: int) -> RawSQL:
+    """The ids of those from depth `begin` up to, and not including, `end` on the path that ends at `leaf`."""
+    return RawSQL(PATH, [_parameter(leaf), end - 1, begin, begin, end - 1])  # noqa: S611 (our own words)
 
 
 def newest_leaf(start: UUID) -> UUID:
-    """The newest message at or below `start` that has no children. Ids sort by time."""
-    return _ids(NEWEST_BELOW, _parameter(start))[0]
-
-
-def _ids(sql: str, *parameters: UUID | str | int) -> list[UUID]:
+    """The newest message at or below `start` that has no children. Ids sort by time. Reads all that is below."""
     with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        return [value if isinstance(value, UUID) else UUID(value) for (value,) in cursor.fetchall()]
+        cursor.execute(NEWEST_BELOW, [_parameter(start)])
+        return _uuid(cursor.fetchone()[0])
+
+
+def place(messages: Sequence[Placed]) -> None:
+    """Tell new messages their depths and jumps. Parents stand before their children, or are in the database."""
+    mine = {message.id for message in messages}
+    places = _places_above({message.parent_id for message in messages if message.parent_id} - mine)
+    for message in messages:
+        message.depth, message.jump_id = _place_under(message.parent_id, places)
+        places[message.id] = Place(message.depth, message.jump_id)
+
+
+def _place_under(parent_id: UUID | None, places: dict[UUID, Place]) -> Place:
+    if parent_id is None:
+        return Place(0, None)
+    depth = places[parent_id].depth + 1
+    jump_id = parent_id
+    while places[jump_id].depth > depth & (depth - 1):
+        jump_id = places[jump_id].jump_id or jump_id
+    return Place(depth, jump_id)
+
+
+def _places_above(these: Iterable[UUID]) -> dict[UUID, Place]:
+    """Of these and of all that they can reach by jumps: nothing that is put below them can jump elsewhere above."""
+    given = [_parameter(message_id) for message_id in these]
+    if not given:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(JUMPS.format(these=", ".join(["%s"] * len(given))), given)
+        return {_uuid(key): Place(depth, jump and _uuid(jump)) for key, jump, depth in cursor.fetchall()}
+
+
+def _uuid(value: UUID | str) -> UUID:
+    return value if isinstance(value, UUID) else UUID(value)
 
 
 def _parameter(value: UUID) -> UUID | str:

@@ -14,7 +14,7 @@ from rest_framework.viewsets import ModelViewSet
 
 from conversations.filters import ConversationFilter, ConversationFilterBackend
 from conversations.models import Conversation
-from conversations.paging import PathReader, Stretch, path_reader
+from conversations.paging import PathReader, Stretch, path_reader, places
 from conversations.serializers import (
     ConversationDetailSerializer,
     ConversationSerializer,
@@ -84,11 +84,10 @@ def _read(
     around: UUID | None = None,
     leaf: UUID | None = None,
 ) -> Stretch:
-    reader = path_reader(conversation, leaf, anchor=before or after or around)
+    shown, anchor = places(conversation, leaf, before or after or around)
+    reader = path_reader(conversation, shown, anchor)
+    if anchor is None:
+        return reader.newest(limit)
     if before:
-        return reader.before(before, limit)
-    if after:
-        return reader.after(after, limit)
-    if around:
-        return reader.around(around, limit)
-    return reader.newest(limit)
+        return reader.before(anchor, limit)
+    return reader.after(anchor, limit) if after else reader.around(anchor, limit)

@@ -148,12 +148,12 @@ def test_a_wrong_number_of_messages_is_refused(as_alice, conversation, messages)
 @pytest.mark.parametrize(
     ("resource", "query", "queries"),
     [
-        ("", {}, 5),  # the key, the conversation, the path, its messages, their siblings
+        ("", {}, 5),  # the key, the conversation, the length of its path, the messages, their siblings
         ("/messages", {}, 5),
         ("/messages", {"before": 1}, 7),  # also: is it ours, is it on the path
         ("/messages", {"after": 1}, 7),
-        ("/messages", {"around": 1}, 8),
-        ("/messages", {"leaf": 1}, 7),
+        ("/messages", {"around": 1}, 7),
+        ("/messages", {"leaf": 1}, 7),  # also: is it ours, where does its path end
     ],
 )
 def test_reading_costs_the_same_however_much_there_is(as_alice, conversation, resource, query, queries):
@@ -163,9 +163,7 @@ def test_reading_costs_the_same_however_much_there_is(as_alice, conversation, re
     read(as_alice, url, **asked)
 
     for _ in range(2):
-        with CaptureQueriesContext(
-            connection,
-        ) as captured:
+        with CaptureQueriesContext(connection) as captured:
             read(as_alice, url, **asked)
         assert len(captured) == queries, "\n".join(query["sql"] for query in captured)
         add_messages(conversation, 40, parent=path[-1])

@@ -2,12 +2,15 @@
 
 import io
 from contextlib import contextmanager
+from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.migrations import Migration
+from django.db.migrations.executor import MigrationExecutor
 from django.test.utils import CaptureQueriesContext
+from uuid_utils.compat import uuid7
 
 from conversations.models import Conversation, Draft, Message, SearchEntry
 from conversations.search import schema, upkeep
@@ -315,13 +318,20 @@ def test_progress_is_told(conversation, capsys, monkeypatch):
     assert "Indexing: 100 %" in capsys.readouterr().err
 
 
+def _say_then(conversation_id: UUID, text: str) -> None:
+    """With the columns that there were."""
+    state = MigrationExecutor(connection).loader.project_state([("conversations", "0002_prompt_template")])
+    message = state.apps.get_model("conversations", "Message")
+    message.objects.create(id=uuid7(), conversation_id=conversation_id, content=text, role="user")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_what_was_there_before_is_indexed_by_the_migration(as_alice, conversation):
     say(conversation, "bread")
 
     call_command("migrate", "conversations", "0002", verbosity=0)
     try:
-        say(conversation, "cake")
+        _say_then(conversation.pk, "cake")
         with connection.cursor() as cursor:
             assert not {name for name in connection.introspection.table_names(cursor) if "search" in name}
     finally:
