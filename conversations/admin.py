@@ -15,7 +15,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from conversations.models import Conversation, Message
-from conversations.paging import PathReader
+from conversations.paging import PathReader, Told
 
 MESSAGES_SHOWN = 100
 CHARACTERS_SHOWN = 2_000
@@ -187,15 +187,15 @@ _A_MESSAGE = (
 )
 
 
-def _cells(message: Message) -> tuple[str, ...]:
-    text = message.content
+def _cells(told: Told) -> tuple[str, ...]:
+    text = told["content"]
     return (
-        message.role,
-        reverse("admin:conversations_message_change", args=[message.pk]),
-        message.role,
-        message.model_name,
-        message.status,
-        "" if message.status == Message.Status.COMPLETE else message.status,
-        f"{message.created_at:%Y-%m-%d %H:%M:%S}",
+        told["role"],
+        reverse("admin:conversations_message_change", args=[told["id"]]),
+        told["role"],
+        told["model_name"],
+        told["status"],
+        "" if told["status"] == Message.Status.COMPLETE else told["status"],
+        f"{told['created_at']:%Y-%m-%d %H:%M:%S}",
         text if len(text) <= CHARACTERS_SHOWN else text[:CHARACTERS_SHOWN] + "…",
     )

@@ -288,9 +288,6 @@ class Message(models.Model):
     metadata = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    # All children of the same parent in order of making, itself included. Known of messages read by `paging` only.
-    sibling_ids: list[UUID]
-
     objects = MessageQuerySet.as_manager()
 
     class Meta:

@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from rest_framework.exceptions import NotFound
 
 from conversations import tree
 from conversations.models import Conversation, Message
+
+# A message as a client is told it: these, its conversation's id and its siblings'. Images are megabytes,
+# and no list has them.
+Told = dict[str, Any]
+
+COLUMNS = [
+    "id",
+    "parent_id",
+    "role",
+    "content",
+    "thinking",
+    "tool_calls",
+    "status",
+    "model_name",
+    "prompt_tokens",
+    "completion_tokens",
+    "metadata",
+    "created_at",
+]
+
+# Of most there are none, and to read only those of the others saves half the work. First messages have no parent to
+# compare, and are always asked about.
+HAS_SIBLINGS = Exists(
+    Message.objects.filter(conversation=OuterRef("conversation"), parent=OuterRef("parent")).exclude(pk=OuterRef("pk"))
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """Messages that follow one another on the path to `leaf_id`, oldest first."""
 
-    messages: list[Message]
+    messages: list[Told]
     leaf_id: UUID | None
     has_before: bool
     has_after: bool
@@ -67,10 +91,24 @@ class PathReader:
 
     def _read(self, begin: int, end: int) -> Stretch:
         begin, end = max(begin, 0), min(end, self.length)
-        # Images are megabytes, and no list shows them.
-        messages = list(Message.objects.defer("images").on_path(self.leaf_id, begin, end)) if self.leaf_id else []
-        _tell_siblings(self.conversation, messages)
-        return Stretch(messages, self.leaf_id, has_before=begin > 0, has_after=end < self.length)
+        return Stretch(self._told(begin, end), self.leaf_id, has_before=begin > 0, has_after=end < self.length)
+
+    def _told(self, begin: int, end: int) -> list[Told]:
+        if self.leaf_id is None:
+            return []
+        path = Message.objects.on_path(self.leaf_id, begin, end)
+        rows = list(path.annotate(is_one_of_many=HAS_SIBLINGS).values(*COLUMNS, "is_one_of_many"))
+        parents = {row["parent_id"] for row in rows if row.pop("is_one_of_many") or row["parent_id"] is None}
+        children = _children(self.conversation, parents)
+        return [
+            {
+                "id": row["id"],
+                "conversation_id": self.conversation.pk,
+                **row,
+                "sibling_ids": children.get(row["parent_id"], [row["id"]]),
+            }
+            for row in rows
+        ]
 
 
 def path_reader(conversation: Conversation, leaf: Message | None, anchor: Message | None) -> PathReader:
@@ -96,13 +134,14 @@ def places(conversation: Conversation, *ids: UUID | None) -> list[Message | None
     return [found[message_id] if message_id else None for message_id in ids]
 
 
-def _tell_siblings(conversation: Conversation, messages: Iterable[Message]) -> None:
-    parents = {message.parent_id for message in messages}
+def _children(conversation: Conversation, parents: set[UUID | None]) -> dict[UUID | None, list[UUID]]:
+    """In order of making. None has the first messages."""
+    if not parents:
+        return {}
     of_these = Q(parent__in=parents - {None})
     if None in parents:
         of_these |= Q(parent=None)
-    children = defaultdict(list)
-    for child, parent in conversation.messages.filter(of_these).order_by("id").values_list("id", "parent"):
+    children = defaultdict[UUID | None, list[UUID]](list)
+    for child, parent in conversation.messages.filter(of_these).order_by("id").values_list("id", "parent_id"):
         children[parent].append(child)
-    for message in messages:
-        message.sibling_ids = children[message.parent_id]
+    return children
