@@ -28,12 +28,22 @@ TABLES = [
     # The newest of one owner's entries, which are searched first.
     f"CREATE INDEX IF NOT EXISTS search_owned ON {_ENTRY} (owner_id, id)",
 ]
+
+# GIN takes in the words of thousands of entries in a tenth of the time that they take one by one. While it does so,
+# every search reads through what is pending, which is 4 MB at most.
+GATHER = "ALTER INDEX search_words SET (fastupdate = on)"
+TAKE_IN_AT_ONCE = "ALTER INDEX search_words SET (fastupdate = off)"
+TAKE_IN = "SELECT gin_clean_pending_list('search_words')"
+
 DROP_TABLES = ["DROP INDEX IF EXISTS search_words, search_owned", f"ALTER TABLE {_ENTRY} DROP COLUMN IF EXISTS words"]
 
 _SETTLED = "({0}.status <> 'streaming' AND {0}.content <> '')"
 _COLUMNS = "owner_id, conversation_id, message_id, role, model_name, created_at, is_indexed, words"
 
-# As words.words_of: first the line, then the wholes.
+# PARTS without its looking around, which PostgreSQL is slow at: whether there is anything to part.
+_PARTED = re.sub(r"\(\?<?=(.*?)\)", r"\1", PARTS)
+
+# As words.words_of: first the line, then the wholes. To look first if there is anything to replace halves the time.
 _WORDS_OF = f"""
     CREATE OR REPLACE FUNCTION search_words(given text, OUT line text, OUT wholes text)
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $body$
@@ -46,7 +56,9 @@ _WORDS_OF = f"""
             line := normalize(regexp_replace(normalize(line, NFKD), {{MARKS}}, '', 'g'), NFC);
         END IF;
         line := regexp_replace(line, {{SEPARATORS}}, ' ', 'g');
-        line := regexp_replace(line, {{PARTS}}, {{JOINT}}, 'g');
+        IF line ~ {{PARTED}} THEN
+            line := regexp_replace(line, {{PARTS}}, {{JOINT}}, 'g');
+        END IF;
         line := lower(line COLLATE {{collation}});
         IF NOT is_ascii THEN
             line := replace(line, '\u03c2', '\u03c3');  -- one sigma
@@ -61,7 +73,13 @@ _WORDS_OF = f"""
             FROM string_to_table(line, ' ') word WHERE strpos(word, {{JOINT}}) > 0;
             line := replace(line, {{JOINT}}, ' ');
         END IF;
-        line := btrim(regexp_replace(regexp_replace(line, {{TOO_LONG}}, '\\1', 'g'), ' +', ' ', 'g'));
+        IF line ~ {{TOO_LONG}} THEN
+            line := regexp_replace(line, {{TOO_LONG}}, '\\1', 'g');
+        END IF;
+        IF strpos(line, '  ') > 0 THEN
+            line := regexp_replace(line, ' +', ' ', 'g');
+        END IF;
+        line := btrim(line);
         wholes := coalesce(wholes, '');
     END $body$
 """
@@ -87,10 +105,10 @@ _VECTOR_OF = """
         END IF;
         RETURN (
             SELECT coalesce(string_agg('''' || prefix || word || ''':' || least(place, 16383), ' '), '')::tsvector
-            FROM string_to_table(line, ' ') WITH ORDINALITY AS in_line(word, place) WHERE word <> ''
+            FROM unnest(string_to_array(line, ' ')) WITH ORDINALITY AS in_line(word, place) WHERE word <> ''
         ) || (
             SELECT coalesce(string_agg('''' || prefix || word || '''', ' '), '')::tsvector
-            FROM string_to_table(wholes, ' ') AS whole(word) WHERE word <> ''
+            FROM unnest(string_to_array(wholes, ' ')) AS whole(word) WHERE word <> ''
         );
     END $body$
 """
@@ -117,7 +135,7 @@ _QUERY = """
 # A text of ever new words may be more than a tsvector can hold.
 _VECTOR = f"""
     CREATE OR REPLACE FUNCTION search_vector(prefix text, given text, conversation uuid) RETURNS tsvector
-    LANGUAGE plpgsql STABLE PARALLEL SAFE AS $body$
+    LANGUAGE plpgsql STABLE AS $body$
     BEGIN
         RETURN coalesce(search_vector_of(prefix, given), ''::tsvector)
             || array_to_tsvector(ARRAY['c' || replace(conversation::text, '-', '')]);
@@ -126,13 +144,14 @@ _VECTOR = f"""
     END $body$
 """
 
-ADD_MESSAGES = f"""
+_ADD_FROM = f"""
     INSERT INTO {_ENTRY}({_COLUMNS})
     SELECT c.owner_id, c.id, m.id, m.role, m.model_name, m.created_at, {{is_indexed}},
         CASE WHEN {{is_indexed}} THEN search_vector(c.owner_id || 'x', m.content, c.id) END
-    FROM {_MESSAGE} m JOIN {_CONVERSATION} c ON c.id = m.conversation_id
+    FROM {{messages}} m JOIN {_CONVERSATION} c ON c.id = m.conversation_id
     WHERE m.status <> 'streaming' AND m.content <> '' AND {{which}}
 """
+ADD_MESSAGES = _ADD_FROM.replace("{messages}", _MESSAGE)
 ADD_TITLES = f"""
     INSERT INTO {_ENTRY}({_COLUMNS})
     SELECT c.owner_id, c.id, NULL, '', '', c.created_at, {{is_indexed}},
@@ -150,6 +169,15 @@ FUNCTIONS = [
     _VECTOR_OF,
     _VECTOR,
     _QUERY,
+    # Of all that a statement inserts at once: nearly twice as fast as one by one.
+    f"""
+    CREATE OR REPLACE FUNCTION search_messages_added() RETURNS trigger LANGUAGE plpgsql AS $body$
+    BEGIN
+        {_ADD_FROM.format(messages="added", is_indexed="true", which="true ORDER BY m.id")}
+        ON CONFLICT (message_id) DO UPDATE SET {_AS_GIVEN};
+        RETURN NULL;
+    END $body$
+    """,
     f"""
     CREATE OR REPLACE FUNCTION search_message_saved() RETURNS trigger LANGUAGE plpgsql AS $body$
     BEGIN
@@ -197,8 +225,8 @@ FUNCTIONS = [
 
 TRIGGERS = {
     "search_message_added": f"""
-        AFTER INSERT ON {_MESSAGE} FOR EACH ROW WHEN ({_SETTLED.format("NEW")})
-        EXECUTE FUNCTION search_message_saved()
+        AFTER INSERT ON {_MESSAGE} REFERENCING NEW TABLE AS added FOR EACH STATEMENT
+        EXECUTE FUNCTION search_messages_added()
     """,
     # Not at the checkpoints of a running reply.
     "search_message_changed": f"""
@@ -249,12 +277,14 @@ MISREAD = f"""
 def watch(connection: BaseDatabaseWrapper) -> list[str]:
     """All that keeps the index. In place of what an older version left, so that it may be run at any time."""
     triggers = (f"CREATE OR REPLACE TRIGGER {name} {body}" for name, body in TRIGGERS.items())
-    return [_words_of(connection), _LANGUAGE.format(language=_literal(settings.SEARCH_LANGUAGE)), *FUNCTIONS, *triggers]
+    language = _LANGUAGE.format(language=_literal(settings.SEARCH_LANGUAGE))
+    return [TAKE_IN_AT_ONCE, _words_of(connection), language, *FUNCTIONS, *triggers]
 
 
 UNWATCH = [
     *(f"DROP TRIGGER IF EXISTS {name} ON {_MESSAGE if 'message' in name else _CONVERSATION}" for name in TRIGGERS),
-    "DROP FUNCTION IF EXISTS search_message_saved, search_message_deleted, search_title_saved, search_title_deleted",
+    "DROP FUNCTION IF EXISTS search_messages_added, search_message_saved, search_message_deleted",
+    "DROP FUNCTION IF EXISTS search_title_saved, search_title_deleted",
     "DROP FUNCTION IF EXISTS search_query, search_vector, search_vector_of, search_owned",
     "DROP FUNCTION IF EXISTS search_language, search_words",
 ]
@@ -269,6 +299,7 @@ def _words_of(connection: BaseDatabaseWrapper) -> str:
         "MARKS": MARKS,
         "SEPARATORS": SEPARATORS,
         "PARTS": PARTS,
+        "PARTED": _PARTED,
         "JOINT": JOINT,
         "UNSPACED": UNSPACED,
         "UNSPACED_RUN": f"({UNSPACED}+)",

@@ -369,6 +369,16 @@ def test_emptied_tables_leave_nothing(as_alice, alice, conversation):
 
 
 @postgresql_only
+def test_many_processes_of_postgresql_may_check_at_once(conversation):
+    say(conversation, *["bread"] * 100)
+    with connection.cursor() as cursor:
+        for cost in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
+            cursor.execute(f"SET LOCAL {cost} = 0")
+        cursor.execute("SELECT count(search_vector('1x', content, conversation_id)) FROM conversations_message")
+        assert cursor.fetchone() == (100,)
+
+
+@postgresql_only
 def test_a_language(as_alice, conversation, settings):
     settings.SEARCH_LANGUAGE = "english"
     run()
