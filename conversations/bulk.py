@@ -1,0 +1,74 @@
+"""Writing many messages at once: `bulk_create` takes longer to prepare them than the database to take them.
+
+Triggers put them into the search index, as always. Who writes many batches does so within `search.upkeep.gathering()`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import DateTimeField, Field, ForeignKey, JSONField, UUIDField
+
+from conversations.models import Conversation, Message
+
+FIELDS = [field for field in Message._meta.concrete_fields if not field.generated]
+COLUMNS = ", ".join(str(field.column) for field in FIELDS)
+
+
+@transaction.atomic
+def write(conversations: Iterable[Conversation], messages: Sequence[Message]) -> None:
+    """New messages, and the conversations they are in: made, or changed in what messages move. All or nothing."""
+    new, known = list[Conversation](), list[Conversation]()
+    for conversation in conversations:
+        (new if conversation._state.adding else known).append(conversation)
+    Conversation.objects.bulk_create(new)
+    Conversation.objects.bulk_update(known, Conversation.MOVED_BY_MESSAGES)
+    insert(messages)
+
+
+def insert(messages: Sequence[Message]) -> None:
+    """In the transaction of the caller."""
+    with connection.cursor() as cursor, connection.wrap_database_errors:
+        if connection.vendor == "postgresql":
+            with cursor.copy(f"COPY conversations_message ({COLUMNS}) FROM STDIN") as copy:
+                for row in _rows(messages):
+                    copy.write_row(row)
+        else:
+            marks = ", ".join(["%s"] * len(FIELDS))
+            insertion = f"INSERT INTO conversations_message ({COLUMNS}) VALUES ({marks})"  # noqa: S608
+            cursor.executemany(insertion, list(_rows(messages)))
+
+
+def _rows(messages: Iterable[Message]) -> Iterator[list[Any]]:
+    as_kept = [(place, keep) for place, field in enumerate(FIELDS) if (keep := _keeper(field))]
+    names = [field.attname for field in FIELDS]
+    for message in messages:
+        row = [getattr(message, name) for name in names]
+        for place, keep in as_kept:
+            row[place] = keep(row[place])
+        yield row
+
+
+def _keeper(field: Field[Any, Any]) -> Callable[[Any], Any] | None:
+    """What makes of a value what the database takes. None: it takes it as it is."""
+    match field:
+        case JSONField():
+            return _json
+        case UUIDField() | ForeignKey() if not connection.features.has_native_uuid_field:
+            return _hex
+        case DateTimeField():
+            return connection.ops.adapt_datetimefield_value
+        case _:
+            return None
+
+
+def _hex(value: UUID | None) -> str | None:
+    return value.hex if value else None
+
+
+def _json(value: Any) -> str:
+    return "[]" if value == [] else "{}" if value == {} else json.dumps(value)  # nearly all are empty
