@@ -1,0 +1,184 @@
+"""Conversations as people have them: questions and replies, some edited, regenerated, stopped, pinned or archived."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from random import Random
+from uuid import UUID
+
+from accounts.models import User
+from conversations.demo.text import TextMaker
+from conversations.models import Conversation, Message
+from conversations.titles import title_from
+
+SOURCE = "demo"
+SPREAD = timedelta(days=365)
+MODELS = ["llama3.2:latest", "qwen3:4b", "gemma3:latest", "mistral:7b", "deepseek-r1:8b"]
+THINKING_MODELS = {"qwen3:4b", "deepseek-r1:8b"}
+STRETCH = 1_000
+REMEMBERED_TURNS = 8  # how far back people edit
+
+Role, Status = Message.Role, Message.Status
+
+# What a reply may have come to, and how many of 1,000 do; all others are complete.
+STATUSES = [(Status.STOPPED, 30), (Status.INTERRUPTED, 15), (Status.FAILED, 5)]
+
+
+class DialogueMaker:
+    """The same seed makes the same texts and trees, at the same times before `now`; only the ids are new each time."""
+
+    def __init__(self, seed: int, owners: Sequence[User], conversations: int, messages: int, now: datetime) -> None:
+        self._random = Random(seed)  # noqa: S311
+        self._ids = Random()  # noqa: S311
+        self._text = TextMaker(self._random)
+        self._owners = owners
+        self._conversations, self._messages = conversations, messages
+        self._now = now
+        self._made = 0
+
+    def stretches(self) -> Iterator[tuple[Conversation, list[Message]]]:
+        """Conversations by their age, each as often as it takes, with its next messages. It is right after each."""
+        step = SPREAD / self._conversations
+        for number in range(self._conversations):
+            begins = self._now - SPREAD + step * (number + self._random.random())
+            length = self._length(self._messages - self._made, self._conversations - number)
+            yield from self._dialogue(self._owners[number % len(self._owners)], begins, length)
+
+    def _length(self, messages_left: int, conversations_left: int) -> int:
+        """Many are short and some are long; together they have what was asked for."""
+        most = messages_left - (conversations_left - 1)
+        if conversations_left == 1:
+            return most
+        mean = messages_left / conversations_left
+        return max(1, min(most, round(mean * self._random.lognormvariate(-0.5, 1))))
+
+    def _dialogue(self, owner: User, begins: datetime, length: int) -> Iterator[tuple[Conversation, list[Message]]]:
+        dialogue = Dialogue(
+            self._random, self._ids, self._text, owner, begins, pace=(self._now - begins) / (length + 1)
+        )
+        made = 0
+        while made < length:
+            messages: list[Message] = []
+            while made + len(messages) < length and len(messages) < STRETCH:
+                messages += dialogue.go_on(length - made - len(messages), self._made + len(messages))
+            made += len(messages)
+            self._made += len(messages)
+            yield dialogue.conversation, messages
+
+
+class Dialogue:
+    def __init__(
+        self, random: Random, ids: Random, text: TextMaker, owner: User, begins: datetime, pace: timedelta
+    ) -> None:
+        self._random = random
+        self._ids = ids
+        self._text = text
+        self._language = text.language()
+        self._time = begins
+        self._longest_pause = pace.total_seconds()
+        self._turns: deque[tuple[Message | None, Message]] = deque(maxlen=REMEMBERED_TURNS)  # what was asked under what
+        self._prompt_tokens = 0
+        self._leaf: Message | None = None
+        self.conversation = self._begun(owner, begins)
+
+    def _begun(self, owner: User, begins: datetime) -> Conversation:
+        random = self._random
+        conversation = Conversation(
+            id=self._id(),
+            owner=owner,
+            model_name=random.choice(MODELS),
+            is_pinned=random.random() < 0.03,
+            is_archived=random.random() < 0.15,
+            source=SOURCE,
+            created_at=begins,
+        )
+        if random.random() < 0.1:
+            conversation.system_prompt = self._language.paragraph(random, 3)
+            conversation.options = {"temperature": round(random.random(), 1)}
+        if random.random() < 0.1:
+            conversation.title = self._language.sentence(random, 2, 6)[:-1]
+            conversation.title_source = Conversation.TitleSource.USER
+        return conversation
+
+    def go_on(self, room: int, number: int) -> list[Message]:
+        """The next messages, at most `room`; the first of them is the one of this number."""
+        chance = self._random.random()
+        self._pause()
+        if room == 1 or (self._turns and chance < 0.04):
+            added = [self._reply(self._turns[-1][1], number)] if self._turns else [self._question(None, number)]
+        else:
+            # Now and then a question is asked in other words: a branch beside it.
+            parent = self._random.choice(self._turns)[0] if self._turns and chance < 0.08 else self._leaf
+            question = self._question(parent, number)
+            self._turns.append((parent, question))
+            added = [question, self._reply(question, number + 1)]
+        self._count(added)
+        return added
+
+    def _question(self, parent: Message | None, number: int) -> Message:
+        return self._message(parent, Role.USER, _together(self._text.asked(self._language), self._text.knowing(number)))
+
+    def _reply(self, question: Message, number: int) -> Message:
+        random = self._random
+        status = self._status()
+        text = _together(self._text.replied(self._language), self._text.knowing(number))
+        if status is Status.FAILED:
+            text = self._text.knowing(number)
+        elif status is not Status.COMPLETE:
+            text = text[: 20 + int(random.random() * len(text))]
+        reply = self._message(question, Role.ASSISTANT, text)
+        reply.status = status
+        reply.model_name = self.conversation.model_name if random.random() < 0.97 else random.choice(MODELS)
+        if reply.model_name in THINKING_MODELS:
+            reply.thinking = self._text.thought(self._language)
+        if status is Status.COMPLETE:
+            reply.prompt_tokens = self._prompt_tokens + len(question.content) // 4 + 5
+            reply.completion_tokens = (len(text) + len(reply.thinking)) // 4 + 1
+        return reply
+
+    def _message(self, parent: Message | None, role: Message.Role, content: str) -> Message:
+        self._time += timedelta(milliseconds=1)
+        return Message(
+            id=self._id(),
+            conversation_id=self.conversation.pk,
+            parent_id=parent.pk if parent else None,
+            role=role,
+            content=content,
+            created_at=self._time,
+        )
+
+    def _count(self, added: Sequence[Message]) -> None:
+        conversation, characters = self.conversation, sum(len(message.content) for message in added)
+        conversation.message_count += len(added)
+        conversation.character_count += characters
+        conversation.title = conversation.title or title_from(added[0].content)
+        conversation.active_leaf_id = added[-1].pk
+        conversation.updated_at = self._time
+        self._leaf = added[-1]
+        self._prompt_tokens = min(self._prompt_tokens + characters // 4, 4096)
+
+    def _status(self) -> Message.Status:
+        chance = self._random.random() * 1000
+        for status, share in STATUSES:
+            if chance < share:
+                return status
+            chance -= share
+        return Status.COMPLETE
+
+    def _pause(self) -> None:
+        """Minutes, or days, but never so long that the rest would come after now."""
+        seconds = min(self._random.expovariate(1 / 300), self._longest_pause * 0.9)
+        self._time += timedelta(seconds=seconds)
+
+    def _id(self) -> UUID:
+        """A UUIDv7 of the time at which the row is said to have been made."""
+        milliseconds = int(self._time.timestamp() * 1000)
+        return UUID(
+            int=milliseconds << 80 | 7 << 76 | self._ids.getrandbits(12) << 64 | 2 << 62 | self._ids.getrandbits(62)
+        )
+
+
+def _together(text: str, known: str) -> str:
+    return f"{text}\n\n{known}" if known else text

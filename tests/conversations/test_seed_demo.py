@@ -1,0 +1,137 @@
+import re
+from collections import Counter
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db.models import Count, F, Sum
+from django.db.models.functions import Length
+from django.utils import timezone
+
+from accounts.models import User
+from conversations.demo.text import CJK_WORD, COMMON_WORD, PHRASE, RARE_WORD
+from conversations.management.commands import seed_demo
+from conversations.models import Conversation, Message
+from conversations.titles import title_from
+
+pytestmark = pytest.mark.django_db
+
+
+def seed(conversations=40, messages=1_000, **options) -> str:
+    return call_command("seed_demo", conversations=conversations, messages=messages, **options)
+
+
+def texts() -> list[tuple[str, str]]:
+    return list(Message.objects.order_by("conversation__created_at", "id").values_list("content", "thinking"))
+
+
+def test_it_makes_as_many_as_were_asked_for():
+    assert re.fullmatch(
+        r"40 conversations with 1,000 messages made in [\d.]+ s \(demo1 … demo3\): [\d,]+ messages a minute\.",
+        seed(users=3),
+    )
+
+    assert Conversation.objects.count() == 40
+    assert Message.objects.count() == 1_000
+    shares = User.objects.annotate(how_many=Count("conversations")).values_list("username", "how_many")
+    assert sorted(shares) == [("demo1", 14), ("demo2", 13), ("demo3", 13)]
+    assert not any(user.has_usable_password() for user in User.objects.all())
+
+
+@pytest.mark.parametrize(("conversations", "messages", "batch"), [(40, 1_000, 100), (1, 2_500, 2_000), (7, 7, 2_000)])
+def test_the_rows_are_as_the_model_promises(monkeypatch, conversations, messages, batch):
+    monkeypatch.setattr(seed_demo, "BATCH", batch)
+    seed(conversations, messages)
+
+    counted = Conversation.objects.annotate(
+        messages_there=Count("messages"), characters_there=Sum(Length("messages__content"))
+    )
+    assert not counted.exclude(message_count=F("messages_there"), character_count=F("characters_there")).exists()
+    for conversation in Conversation.objects.all():
+        made = list(conversation.messages.order_by("id"))
+        assert made[-1].created_at == conversation.updated_at
+        assert conversation.active_leaf_id == made[-1].pk
+        assert conversation.title_source == "user" or conversation.title == title_from(made[0].content)
+        path = conversation.path()
+        assert path[0].parent_id is None
+        assert all(after.parent_id == before.pk for before, after in pairwise(path))
+        assert [message.role for message in path] == (["user", "assistant"] * len(path))[: len(path)]
+
+
+def test_times_are_in_order_and_within_the_last_year():
+    began = timezone.now()
+    seed()
+
+    for conversation in Conversation.objects.all():
+        times = list(conversation.messages.order_by("id").values_list("created_at", flat=True))
+        assert times == sorted(times)
+        assert began - timedelta(days=366) < conversation.created_at <= times[0] <= times[-1] <= timezone.now()
+    first = Conversation.objects.order_by("created_at").first()
+    assert first
+    assert first.created_at < began - timedelta(days=330)
+    for message in Message.objects.all():
+        assert message.pk.version == 7
+        assert message.pk.int >> 80 == int(message.created_at.timestamp() * 1000)
+
+
+def test_there_is_some_of_everything():
+    seed(300, 6_000)
+
+    assert set(Message.objects.values_list("status", flat=True)) == {"complete", "stopped", "interrupted", "failed"}
+    assert Conversation.objects.filter(is_pinned=True).exists()
+    assert Conversation.objects.filter(is_archived=True).exists()
+    assert Conversation.objects.values("model_name").distinct().count() > 3
+    replies = Message.objects.filter(role="assistant")
+    for about in (1, 2):  # edited questions, and replies written anew
+        assert Message.objects.values("parent", "role").annotate(siblings=Count("id")).filter(siblings__gt=about)
+    assert replies.filter(completion_tokens__gt=0, prompt_tokens__gt=0).exists()
+    assert replies.exclude(thinking="").exists()
+    assert len(set(re.findall(r"```(\w+)\n", "".join(replies.values_list("content", flat=True))))) > 6
+    everything = " ".join(content for content, _ in texts())
+    for letters in ("äöüß", "éèç", "ñ¿", "жщы", "ابت", "कहम", "이는습", "的是在", "のです", "กขค"):
+        assert set(letters) & set(everything), letters
+
+
+def test_some_words_are_rare_and_some_are_common():
+    seed(60, 3_000)
+
+    words = Counter(re.findall(r"[a-z]+", " ".join(content for content, _ in texts()).lower()))
+    assert words["the"] > 20 * words["window"] > 0
+    assert sum(1 for count in words.values() if count <= 3) > 1_000
+    assert words[RARE_WORD] == 1
+    for known, fewest, most in ((COMMON_WORD, 200, 1_500), (PHRASE, 3, 20), (CJK_WORD, 2, 2)):
+        assert fewest <= Message.objects.filter(content__contains=known).count() <= most
+
+
+def test_a_seed_makes_the_same_again_beside_what_is_there():
+    seed()
+    first = texts()
+    seed()
+
+    assert Conversation.objects.count() == 80
+    assert User.objects.count() == 1
+    assert Counter(texts()) == Counter(first * 2)
+
+
+def test_another_seed_makes_something_else():
+    seed()
+    first = texts()
+    Conversation.objects.all().delete()
+    seed(seed=2)
+
+    assert texts() != first
+
+
+def test_it_tells_what_it_can_not_make():
+    for wrong in ({"messages": 39}, {"conversations": 0}, {"users": 0}):
+        with pytest.raises(CommandError):
+            seed(**wrong)
+    assert not User.objects.exists()
+
+
+def test_it_tells_how_far_it_is(capsys, monkeypatch):
+    monkeypatch.setattr(seed_demo, "BATCH", 100)
+    seed()
+
+    assert len(re.findall(r"^Demo data: \d+ % of 1\.00k messages$", capsys.readouterr().err, re.MULTILINE)) >= 5
