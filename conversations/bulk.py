@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import DateTimeField, Field, ForeignKey, JSONField, UUIDField
 
+from conversations import tree
 from conversations.models import Conversation, Message
 
 FIELDS = [field for field in Message._meta.concrete_fields if not field.generated]
@@ -31,7 +32,8 @@ def write(conversations: Iterable[Conversation], messages: Sequence[Message]) ->
 
 
 def insert(messages: Sequence[Message]) -> None:
-    """In the transaction of the caller."""
+    """In the transaction of the caller. Of messages below one another, those above come first."""
+    tree.place(messages)
     with connection.cursor() as cursor, connection.wrap_database_errors:
         if connection.vendor == "postgresql":
             with cursor.copy(f"COPY conversations_message ({COLUMNS}) FROM STDIN") as copy:

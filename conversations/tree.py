@@ -78,17 +78,21 @@ def newest_leaf(start: UUID) -> UUID:
 
 
 def place(messages: Sequence[Placed]) -> None:
-    """Tell new messages their depths and jumps. Parents stand before their children, or are in the database."""
-    mine = {message.id for message in messages}
-    places = _places_above({message.parent_id for message in messages if message.parent_id} - mine)
+    """Tell new messages their depths and jumps. Parents stand before their children, or are in the database.
+
+    One whose parent is nowhere is left to the foreign key.
+    """
+    waiting = {message.id for message in messages}
+    places = _places_above({message.parent_id for message in messages if message.parent_id} - waiting)
     for message in messages:
-        message.depth, message.jump_id = _place_under(message.parent_id, places)
-        places[message.id] = Place(message.depth, message.jump_id)
+        if message.parent_id in waiting:
+            raise ValueError("Parents come before their children.")
+        place = _place_under(message.parent_id, places) if message.parent_id in places else Place(0, None)
+        message.depth, message.jump_id = places[message.id] = place
+        waiting.remove(message.id)
 
 
-def _place_under(parent_id: UUID | None, places: dict[UUID, Place]) -> Place:
-    if parent_id is None:
-        return Place(0, None)
+def _place_under(parent_id: UUID, places: dict[UUID, Place]) -> Place:
     depth = places[parent_id].depth + 1
     jump_id = parent_id
     while places[jump_id].depth > depth & (depth - 1):

@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conversations import bulk
 from conversations.models import Conversation, Message
 from tests.conversations.conftest import add_message, add_path
 from tests.conversations.test_branches import trees
@@ -79,6 +80,26 @@ def test_placing_below_a_long_path_is_one_query(conversation, length):
         add_path_below(path[-1], 40)
 
     assert len([query for query in captured if "RECURSIVE" in query["sql"]]) == 1
+
+
+@pytest.mark.parametrize("write", [Message.objects.bulk_create, bulk.insert])
+def test_a_child_before_its_parent_is_refused(conversation, write):
+    parent = Message(conversation=conversation, role="user")
+    child = Message(conversation=conversation, role="assistant", parent=parent)
+
+    with pytest.raises(ValueError, match="Parents come before"):
+        write([child, parent])
+
+    assert not conversation.messages.exists()
+
+
+def test_messages_written_in_bulk_have_their_places(conversation):
+    path = add_path(conversation, 20)
+    more = [Message(conversation=conversation, role="user", parent=path[number]) for number in (19, 4, 0)]
+
+    bulk.insert(more)
+
+    assert kept(conversation) == expected([*path, *more])
 
 
 def test_changing_a_message_leaves_its_place(conversation):
