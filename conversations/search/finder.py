@@ -19,6 +19,7 @@ from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 
 from conversations.models import Conversation
+from conversations.search import facets
 from conversations.search.models import SearchEntry
 from conversations.search.query import Query, Term, parse
 
@@ -50,6 +51,13 @@ class Search:
     @property
     def query(self) -> Query:
         return parse(self.text)
+
+    @property
+    def facets(self) -> list[str]:
+        """What it is narrowed by inside the index."""
+        told = [facets.conversation(self.conversation_id)] if self.conversation_id else []
+        told += [facets.role(self.owner_id, self.role)] if self.role else []
+        return told + ([facets.model(self.owner_id, self.model_name)] if self.model_name else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +141,9 @@ def _on_sqlite(
     search: Search, query: Query, limit: int, way: str, bounds: Iterable[tuple[str, int]]
 ) -> list[tuple[int, float]]:
     conditions, values = _conditions(search, bounds, key="s.rowid")
-    match = _fts5(query, search.owner_id, search.kinds)
-    if search.conversation_id:
-        match = f'"{_facet(search.conversation_id)}" AND ({match})'
+    match = " AND ".join(
+        [*(f'"{facet}"' for facet in search.facets), f"({_fts5(query, search.owner_id, search.kinds)})"]
+    )
     sql = _SQLITE.format(title_weight=_TITLE_WEIGHT, conditions=conditions, way=way)
     with connection.cursor() as cursor:
         cursor.execute(sql, [match, *values, limit])
@@ -221,10 +229,8 @@ def _statement(
     for kind in sorted(search.kinds):
         queries.append("search_query(%s, %s)")
         given += [_PREFIX[kind].format(search.owner_id), said]
-    match = "(" + " || ".join(queries) + ")"
-    if search.conversation_id:
-        match += " && %s::tsquery"
-        given.append(_facet(search.conversation_id))
+    match = "(" + " || ".join(queries) + ")" + " && %s::tsquery" * len(search.facets)
+    given += search.facets
     sql = _POSTGRESQL.format(query=match, conditions=conditions, way=way)
     return sql, [*given, *values, limit]
 
@@ -250,19 +256,11 @@ def _told(search: Search) -> Iterator[tuple[str, Any]]:
     yield "c.owner_id = %s", search.owner_id
     if not search.include_archived:
         yield "c.is_archived = %s", False
-    if search.role:
-        yield "e.role = %s", search.role
-    if search.model_name:
-        yield "e.model_name = %s", search.model_name
     moment = SearchEntry._meta.get_field("created_at")
     if search.created_after:
         yield "e.created_at >= %s", moment.get_db_prep_value(search.created_after, connection)
     if search.created_before:
         yield "e.created_at < %s", moment.get_db_prep_value(search.created_before, connection)
-
-
-def _facet(conversation_id: UUID) -> str:
-    return f"c{conversation_id.hex}"
 
 
 def _is_sqlite() -> bool:

@@ -132,22 +132,36 @@ _QUERY = """
     END $body$
 """
 
+# As facets.py.
+_FACETS = """
+    CREATE OR REPLACE FUNCTION search_facets(owner bigint, conversation uuid, role text, model_name text)
+    RETURNS tsvector LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $body$
+        SELECT array_to_tsvector(array_remove(ARRAY[
+            'c' || replace(conversation::text, '-', ''),
+            owner || 'r' || nullif(role, ''),
+            owner || 'm' || left(md5(nullif(model_name, '')), 16)
+        ], NULL))
+    $body$
+"""
+
 # A text of ever new words may be more than a tsvector can hold.
 _VECTOR = f"""
-    CREATE OR REPLACE FUNCTION search_vector(prefix text, given text, conversation uuid) RETURNS tsvector
+    CREATE OR REPLACE FUNCTION search_vector(prefix text, given text, facets tsvector) RETURNS tsvector
     LANGUAGE plpgsql STABLE AS $body$
     BEGIN
-        RETURN coalesce(search_vector_of(prefix, given), ''::tsvector)
-            || array_to_tsvector(ARRAY['c' || replace(conversation::text, '-', '')]);
+        RETURN coalesce(search_vector_of(prefix, given), ''::tsvector) || facets;
     EXCEPTION WHEN program_limit_exceeded THEN
-        RETURN search_vector(prefix, left(given, least({SHORTER}, length(given) / 2)), conversation);
+        RETURN search_vector(prefix, left(given, least({SHORTER}, length(given) / 2)), facets);
     END $body$
 """
+
+_OF_MESSAGE = "search_vector({0}.owner_id || 'x', m.content, search_facets({0}.owner_id, {1}, m.role, m.model_name))"
+_OF_TITLE = "search_vector({0}.owner_id || 't', c.title, search_facets({0}.owner_id, c.id, '', ''))"
 
 _ADD_FROM = f"""
     INSERT INTO {_ENTRY}({_COLUMNS})
     SELECT c.owner_id, c.id, m.id, m.role, m.model_name, m.created_at, {{is_indexed}},
-        CASE WHEN {{is_indexed}} THEN search_vector(c.owner_id || 'x', m.content, c.id) END
+        CASE WHEN {{is_indexed}} THEN {_OF_MESSAGE.format("c", "c.id")} END
     FROM {{messages}} m JOIN {_CONVERSATION} c ON c.id = m.conversation_id
     WHERE m.status <> 'streaming' AND m.content <> '' AND {{which}}
 """
@@ -155,7 +169,7 @@ ADD_MESSAGES = _ADD_FROM.replace("{messages}", _MESSAGE)
 ADD_TITLES = f"""
     INSERT INTO {_ENTRY}({_COLUMNS})
     SELECT c.owner_id, c.id, NULL, '', '', c.created_at, {{is_indexed}},
-        CASE WHEN {{is_indexed}} THEN search_vector(c.owner_id || 't', c.title, c.id) END
+        CASE WHEN {{is_indexed}} THEN {_OF_TITLE.format("c")} END
     FROM {_CONVERSATION} c WHERE c.title <> '' AND {{which}}
 """
 
@@ -167,6 +181,7 @@ _AS_GIVEN = """
 FUNCTIONS = [
     _OWNED,
     _VECTOR_OF,
+    _FACETS,
     _VECTOR,
     _QUERY,
     # Of all that a statement inserts at once: nearly twice as fast as one by one.
@@ -258,8 +273,8 @@ TRIGGERS = {
 
 
 _SHOULD = f"""
-    SELECT e.id, CASE WHEN e.message_id IS NULL THEN search_vector(e.owner_id || 't', c.title, c.id)
-        ELSE search_vector(e.owner_id || 'x', m.content, e.conversation_id) END AS words
+    SELECT e.id, CASE WHEN e.message_id IS NULL THEN {_OF_TITLE.format("e")}
+        ELSE {_OF_MESSAGE.format("e", "e.conversation_id")} END AS words
     FROM {_ENTRY} e
     LEFT JOIN {_MESSAGE} m ON m.id = e.message_id
     LEFT JOIN {_CONVERSATION} c ON c.id = e.conversation_id
@@ -285,7 +300,7 @@ UNWATCH = [
     *(f"DROP TRIGGER IF EXISTS {name} ON {_MESSAGE if 'message' in name else _CONVERSATION}" for name in TRIGGERS),
     "DROP FUNCTION IF EXISTS search_messages_added, search_message_saved, search_message_deleted",
     "DROP FUNCTION IF EXISTS search_title_saved, search_title_deleted",
-    "DROP FUNCTION IF EXISTS search_query, search_vector, search_vector_of, search_owned",
+    "DROP FUNCTION IF EXISTS search_query, search_vector, search_facets, search_vector_of, search_owned",
     "DROP FUNCTION IF EXISTS search_language, search_words",
 ]
 

@@ -9,9 +9,11 @@ that owner's texts alone, bm25 counts among them, and no owner sees another's.
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from conversations.search import facets
 from conversations.search.words import words_of
 
 BARRIER = "z"  # no word of an index looks so: they begin with a digit
@@ -30,24 +32,31 @@ def search_words(prefix: str, text: str | None) -> str:
     return " ".join([line, BARRIER, *(prefix + word for word in words.wholes)]) if words.wholes else line
 
 
+def search_facets(owner_id: int, conversation_id: str, role: str, model_name: str) -> str:
+    told = [facets.conversation(UUID(conversation_id))]
+    told += [facets.role(owner_id, role)] if role else []
+    told += [facets.model(owner_id, model_name)] if model_name else []
+    return " ".join(told)
+
+
 def on_connect(connection: BaseDatabaseWrapper, **_: Any) -> None:
     if connection.vendor == "sqlite":
         connection.connection.create_function("search_words", 2, search_words, deterministic=True)
+        connection.connection.create_function("search_facets", 4, search_facets, deterministic=True)
 
 
 TABLES = [
     f"""
     CREATE VIRTUAL TABLE IF NOT EXISTS {_INDEX} USING fts5(
-        title, body, conversation, content='{_WORDS}', content_rowid='id', tokenize='ascii'
+        title, body, facets, content='{_WORDS}', content_rowid='id', tokenize='ascii'
     )
     """,
 ]
 DROP_TABLES = [f"DROP TABLE IF EXISTS {_INDEX}"]
 
-_IN = f"INSERT INTO {_INDEX}(rowid, title, body, conversation) SELECT id, title, body, conversation FROM {_WORDS}"
+_IN = f"INSERT INTO {_INDEX}(rowid, title, body, facets) SELECT id, title, body, facets FROM {_WORDS}"
 _OUT = (
-    f"INSERT INTO {_INDEX}({_INDEX}, rowid, title, body, conversation)"
-    f" SELECT 'delete', id, title, body, conversation FROM {_WORDS}"
+    f"INSERT INTO {_INDEX}({_INDEX}, rowid, title, body, facets) SELECT 'delete', id, title, body, facets FROM {_WORDS}"
 )
 _TITLE = f"(SELECT id FROM {_ENTRY} WHERE conversation_id = {{}}.id AND message_id IS NULL)"
 _OF_MESSAGE = f"(SELECT id FROM {_ENTRY} WHERE message_id = {{}}.id)"
@@ -151,11 +160,11 @@ TRIGGERS = {
 }
 
 VIEW = f"""
-    CREATE VIEW IF NOT EXISTS {_WORDS}(id, title, body, conversation) AS
+    CREATE VIEW IF NOT EXISTS {_WORDS}(id, title, body, facets) AS
     SELECT e.id,
         CASE WHEN e.message_id IS NULL THEN search_words(e.owner_id || 't', c.title) ELSE '' END,
         CASE WHEN e.message_id IS NULL THEN '' ELSE search_words(e.owner_id || 'x', m.content) END,
-        'c' || e.conversation_id
+        search_facets(e.owner_id, e.conversation_id, e.role, e.model_name)
     FROM {_ENTRY} e
     LEFT JOIN {_MESSAGE} m ON m.id = e.message_id
     LEFT JOIN {_CONVERSATION} c ON c.id = e.conversation_id AND e.message_id IS NULL
@@ -167,6 +176,6 @@ UNWATCH = [*(f"DROP TRIGGER IF EXISTS {name}" for name in TRIGGERS), f"DROP VIEW
 
 READ = f"{_IN} WHERE id IN ({{}}) ORDER BY id"
 LENGTHS = f"""
-    SELECT w.title, w.body, d.sz FROM {_WORDS} w JOIN {_INDEX}_docsize d ON d.id = w.id
+    SELECT w.title, w.body, w.facets, d.sz FROM {_WORDS} w JOIN {_INDEX}_docsize d ON d.id = w.id
     WHERE w.id >= %s AND w.id < %s
 """

@@ -218,7 +218,10 @@ def _misread_in(connection: BaseDatabaseWrapper, begin: int, end: int) -> int:
             [count] = cursor.fetchone()
             return int(count)
         cursor.execute(sqlite.LENGTHS, [begin, end])
-        return sum(tuple(_varints(sizes)) != (len(t.split()), len(b.split()), 1) for t, b, sizes in cursor.fetchall())
+        return sum(
+            list(_varints(sizes)) != [len(column.split()) for column in columns]
+            for *columns, sizes in cursor.fetchall()
+        )
 
 
 def _varints(sizes: bytes) -> Iterator[int]:

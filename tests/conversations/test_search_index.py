@@ -232,6 +232,28 @@ def test_the_index_is_used(as_alice, conversation):
     assert "TEMP B-TREE" not in plan
 
 
+@pytest.mark.parametrize("filters", [{"role": "assistant"}, {"model_name": "qwen3:4b"}])
+def test_roles_and_models_are_looked_up_in_the_index(as_alice, conversation, filters):
+    say(conversation, "bread", role="assistant", model_name="qwen3:4b")
+    with CaptureQueriesContext(connection) as captured:
+        assert found(as_alice, "bread", **filters) == ["bread"]
+
+    window = next(query["sql"] for query in captured if "MATCH" in query["sql"] or "ts_rank_cd" in query["sql"])
+    assert "e.role" not in window
+    assert "e.model_name" not in window
+
+
+@pytest.mark.parametrize("name", ["qwen3:4b", "hf.co/A-b_C/d:Q4", "x' OR '1", 'a "b" c', "模型", "a" * 200])
+def test_any_model_is_found_by_its_name(as_alice, conversation, name):
+    [message] = say(conversation, "bread", role="assistant", model_name="another")
+    message.model_name = name
+    message.save()
+
+    assert found(as_alice, "bread", model_name=name) == ["bread"]
+    assert found(as_alice, "bread", model_name="another") == []
+    assert found(as_alice, "bread", model_name=name[:-1] or "b") == []
+
+
 def test_an_entry_is_not_found_by_reading_messages(as_alice, conversation):
     say(conversation, "bread")
     with CaptureQueriesContext(connection) as captured:
@@ -275,7 +297,7 @@ HOLES = [
 ]
 SQLITE_HOLES = [
     "INSERT INTO conversations_search(conversations_search) VALUES ('delete-all')",
-    "INSERT INTO conversations_search(rowid, title, body, conversation) VALUES (99999, '', '1xghost', 'c')",
+    "INSERT INTO conversations_search(rowid, title, body, facets) VALUES (99999, '', '1xghost', 'c')",
 ]
 POSTGRESQL_HOLES = [
     "UPDATE conversations_searchentry SET words = ''",
@@ -374,7 +396,8 @@ def test_many_processes_of_postgresql_may_check_at_once(conversation):
     with connection.cursor() as cursor:
         for cost in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
             cursor.execute(f"SET LOCAL {cost} = 0")
-        cursor.execute("SELECT count(search_vector('1x', content, conversation_id)) FROM conversations_message")
+        facets = "search_facets(1, conversation_id, role, model_name)"
+        cursor.execute(f"SELECT count(search_vector('1x', content, {facets})) FROM conversations_message")
         assert cursor.fetchone() == (100,)
 
 
