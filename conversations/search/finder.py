@@ -23,7 +23,7 @@ from conversations.search import facets
 from conversations.search.models import SearchEntry
 from conversations.search.query import Query, Term, parse
 
-WINDOW = 200
+WINDOW = 500
 
 MESSAGES, TITLES = "messages", "titles"
 
