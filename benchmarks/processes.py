@@ -56,6 +56,7 @@ class Server:
     pid: int
     port: int
     key: str = ""
+    data_dir: Path | None = None
 
     @property
     def url(self) -> str:
@@ -90,7 +91,7 @@ def colloquy(ollama: Server, server: str = "daphne") -> Iterator[Server]:
             "uvicorn": uvicorn("config.asgi:application", port),
         }[server]
         with running(command, port, "/health", environment(Path(directory), ollama.url)) as started:
-            yield replace(started, key=data.key)
+            yield replace(started, key=data.key, data_dir=Path(directory))
 
 
 @contextmanager
@@ -146,6 +147,12 @@ def environment(data_dir: Path, ollama_url: str) -> dict[str, str]:
     }
 
 
+def managed(server: Server, *arguments: str, within: float = START_SECONDS) -> str:
+    """What a command says that is run beside the server, on its database."""
+    assert server.data_dir
+    return _manage_once(list(arguments), environment(server.data_dir, "http://127.0.0.1:9"), within)
+
+
 def manage(command: str) -> list[str]:
     return [sys.executable, "manage.py", command]
 
@@ -180,9 +187,9 @@ def _prepared() -> Data:
     return Data(directory, _manage_once(["create_api_key", "bench", "--create-user"], env).strip())
 
 
-def _manage_once(arguments: list[str], env: Mapping[str, str]) -> str:
+def _manage_once(arguments: list[str], env: Mapping[str, str], within: float = START_SECONDS) -> str:
     command = [sys.executable, "manage.py", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=env, check=True, text=True, timeout=START_SECONDS, capture_output=True)
+    done = subprocess.run(command, cwd=ROOT, env=env, check=True, text=True, timeout=within, capture_output=True)
     return done.stdout
 
 

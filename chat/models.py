@@ -11,7 +11,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import connection, models, transaction
 from django.db.models import Q
 
-from conversations.models import Draft, Message
+from conversations.models import Conversation, Draft, Message
 from streams.models import Checkpoint, RunQuerySet, RunRow
 
 if TYPE_CHECKING:
@@ -27,7 +27,11 @@ class GenerationCheckpoint(Checkpoint):
 
 class GenerationQuerySet(RunQuerySet["Generation"]):
     def for_user(self, user: User | AnonymousUser) -> Self:
-        return self.filter(requested_by_id=user.pk) if user.is_authenticated else self.none()
+        return self.filter(requested_by_id=user.pk).kept() if user.is_authenticated else self.none()
+
+    def kept(self) -> Self:
+        """Without those of discarded conversations. A list of these is made once, and mostly empty."""
+        return self.exclude(message__conversation__in=Conversation.every.discarded())
 
     def count_running_of(self, user: User) -> int:
         with connection.cursor() as cursor:

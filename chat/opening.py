@@ -106,7 +106,10 @@ def _write(
 def _made_with(idempotency_key: str, user: "User", ask: Ask) -> Generation | None:
     if not idempotency_key:
         return None
-    earlier = Generation.objects.for_user(user).filter(idempotency_key=idempotency_key).first()
+    earlier = Generation.objects.told().filter(requested_by=user, idempotency_key=idempotency_key).first()
+    if earlier and earlier.message.conversation.owner_id is None:
+        earlier.delete()  # its conversation is deleted: it is only in the way until the remover comes by
+        return None
     if earlier and earlier.idempotency_digest != ask.digest:
         raise IdempotencyConflict
     return earlier

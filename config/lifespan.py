@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from config import runs
+from conversations.removal import keep_removing
 from llm_models import ollama
 from llm_models.standin.fallback import stand_in_for_ollama
 from streams import tasks
@@ -27,6 +28,7 @@ async def start_up() -> None:
     EventStreamConsumer.handler()  # loads the middleware now, not at the first request
     gc.freeze()  # what is there now stays: the collector need not go through it again and again
     _forever.append(tasks.spawn(keep_reaping(runs.reap), name="reaper"))
+    _forever.append(tasks.spawn(keep_removing(), name="remover"))
     if settings.STANDIN_OLLAMA == "auto":
         _forever.append(tasks.spawn(stand_in_for_ollama(), name="stand-in for Ollama"))
 

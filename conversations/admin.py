@@ -4,7 +4,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Left
 from django.http import HttpRequest
@@ -116,10 +115,8 @@ class ConversationAdmin(ModelAdmin):
         }
         return [str(conversation) for conversation in conversations], counts, set(), []
 
-    @transaction.atomic
     def delete_model(self, request: HttpRequest, obj: Conversation) -> None:
-        Conversation.objects.lock(obj.pk)
-        obj.delete()
+        obj.discard()
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> None:
         for conversation in queryset:
@@ -151,7 +148,7 @@ class MessageAdmin(ModelAdmin):
     readonly_preprocess_fields = {"content": verbatim, "thinking": verbatim}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
-        messages: QuerySet[Message] = super().get_queryset(request).annotate(beginning=Left("content", 80))
+        messages: QuerySet[Message] = super().get_queryset(request).kept().annotate(beginning=Left("content", 80))
         return messages.defer("images", "content", "thinking", "conversation__system_prompt", "conversation__options")
 
     @admin.display(description="Content")

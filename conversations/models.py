@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
@@ -24,10 +25,21 @@ if TYPE_CHECKING:
     from accounts.models import User
 
 
+AT_ONCE, AT_ONCE_CHARACTERS = 100, 200_000
+"""Conversations of so many messages and characters are deleted at once."""
+
+# When the remover was last at a conversation is its `updated_at`.
+NOT_YET = datetime.fromtimestamp(0, UTC)
+
+
 class ConversationQuerySet(models.QuerySet["Conversation"]):
     def for_user(self, user: User | AnonymousUser) -> Self:
         """The one door to conversations: every view, socket and command starts here."""
         return self.filter(owner_id=user.pk) if user.is_authenticated else self.none()
+
+    def discarded(self) -> Self:
+        """Deleted, and nobody's: their rows wait for the remover."""
+        return self.filter(owner=None)
 
     def newest_first(self) -> Self:
         return self.order_by("-updated_at", "-id")
@@ -51,6 +63,17 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
             self.lock(pk)
 
 
+ConversationManager = models.Manager.from_queryset(ConversationQuerySet)
+
+
+class KeptConversations(ConversationManager["Conversation"]):
+    """All but the discarded ones."""
+
+    def get_queryset(self) -> ConversationQuerySet:
+        kept: ConversationQuerySet = super().get_queryset().filter(owner__isnull=False)  # type: ignore[assignment]
+        return kept
+
+
 class ActiveLeaf:
     """Says "under whatever is the active leaf when the row is locked", where a message could be named."""
 
@@ -66,7 +89,10 @@ class Conversation(models.Model):
             return cls(cls.USER if title else cls.AUTO)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="conversations")
+    # Null: it is deleted, and only its rows are still there (see discard()).
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="conversations"
+    )
     title = models.CharField(max_length=200, blank=True)
     title_source = models.CharField(max_length=4, choices=TitleSource.choices, default=TitleSource.AUTO)
     model_name = models.CharField(max_length=200, blank=True)
@@ -94,7 +120,8 @@ class Conversation(models.Model):
 
     MOVED_BY_MESSAGES = ["message_count", "character_count", "active_leaf", "updated_at", "title"]
 
-    objects = ConversationQuerySet.as_manager()
+    objects = KeptConversations()
+    every = ConversationQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -107,7 +134,7 @@ class Conversation(models.Model):
         indexes = [
             # GET /api/conversations: one owner's unarchived (or archived), newest activity first.
             models.Index(fields=["owner", "is_archived", "-updated_at", "-id"], name="conversation_list"),
-            # The same with ?is_archived=any, and the export of everything one owner has.
+            # The same with ?is_archived=any, and the export of everything one owner has. And nobody's, for the remover.
             models.Index(fields=["owner", "-updated_at", "-id"], name="conversation_owned"),
         ]
 
@@ -142,6 +169,21 @@ class Conversation(models.Model):
             self.updated_at = timezone.now()
             changed.append("updated_at")
         self.save(update_fields=changed)
+
+    @transaction.atomic
+    def discard(self) -> None:
+        """Delete it. Of a long one the rows go later, bit by bit (`removal.py`), and until then it is nobody's.
+
+        So it is not among anyone's conversations or messages, and what it was imported from may be imported anew.
+        """
+        # A message that came while Django collects what to delete would be in its way.
+        if not Conversation.objects.lock(self.pk):
+            return
+        if self.character_count <= AT_ONCE_CHARACTERS and self.messages.all()[: AT_ONCE + 1].count() <= AT_ONCE:
+            self.delete()
+            return
+        self.messages.streaming().delete()  # and its run with it, which ends then
+        Conversation.objects.filter(pk=self.pk).update(owner=None, active_leaf=None, updated_at=NOT_YET)
 
     @transaction.atomic
     def open_reply(
@@ -224,6 +266,13 @@ class Draft:
 class MessageQuerySet(models.QuerySet["Message"]):
     def for_user(self, user: User | AnonymousUser) -> Self:
         return self.filter(conversation__owner_id=user.pk) if user.is_authenticated else self.none()
+
+    def kept(self) -> Self:
+        """Without those of discarded conversations. A list of these is made once, and mostly empty."""
+        return self.exclude(conversation__in=Conversation.every.discarded())
+
+    def discarded(self) -> Self:
+        return self.filter(conversation__owner=None)
 
     def streaming(self) -> Self:
         return self.filter(status=Message.Status.STREAMING)
@@ -308,6 +357,7 @@ class Message(models.Model):
         ]
         indexes = [
             # The siblings of a message in order of making, and the first messages of a conversation (parent is null).
+            # Read backwards, those to be removed first.
             models.Index(fields=["conversation", "parent", "id"], name="message_siblings"),
         ]
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
@@ -48,11 +47,8 @@ class ConversationViewSet(ModelViewSet[Conversation]):
     def perform_create(self, serializer: BaseSerializer[Conversation]) -> None:
         serializer.save(owner=self.request.user)
 
-    @transaction.atomic
     def perform_destroy(self, instance: Conversation) -> None:
-        # A message that came while Django collects what to delete would be in its way.
-        Conversation.objects.lock(instance.pk)
-        instance.delete()
+        instance.discard()
 
     @extend_schema(parameters=[DetailParameters], responses=ConversationDetailSerializer)
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:

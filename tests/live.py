@@ -23,6 +23,7 @@ from accounts.models import ApiKey, User
 from chat.models import Generation
 from config import runs
 from config.asgi import application
+from conversations import removal
 from conversations.models import Conversation, Message
 from llm_models import ollama
 from llm_models.standin import StandinOllama, standin_in_thread, text_of
@@ -158,28 +159,32 @@ def standin(_standin_process) -> Iterator[StandinOllama]:
 @pytest.fixture(scope="session")
 def _server_process(django_db_setup, django_db_blocker) -> Iterator[LiveServer]:
     server = LiveServer()
-    looked = Event()
-    reap = runs.reap
-
-    def reap_once() -> int:
-        try:
-            return reap()
-        finally:
-            looked.set()
-
+    looks = [Event(), Event()]
     with pytest.MonkeyPatch.context() as patch, django_db_blocker.unblock():
         # Between tests there is no database to look into.
         patch.setattr(reaper, "LOOK_AGAIN_SECONDS", 3600)
-        patch.setattr(runs, "reap", reap_once)
+        patch.setattr(removal, "LOOK_AGAIN_SECONDS", 3600)
+        patch.setattr(runs, "reap", _telling(runs.reap, looks[0]))
+        patch.setattr(removal.Remover, "remove_some", _telling(removal.Remover.remove_some, looks[1]))
         running = server.running()
         running.__enter__()
-        assert looked.wait(PATIENCE)
+        assert all(look.wait(PATIENCE) for look in looks)
         server._database_threads_are_idle()
     yield server
     with django_db_blocker.unblock():
         running.__exit__(None, None, None)
         threads.close_connections()
         _end_other_sessions()
+
+
+def _telling(function: Callable[..., Found], was_called: Event) -> Callable[..., Found]:
+    def call(*args: Any) -> Found:
+        try:
+            return function(*args)
+        finally:
+            was_called.set()
+
+    return call
 
 
 def _end_other_sessions() -> None:

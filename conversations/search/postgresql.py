@@ -163,14 +163,14 @@ _ADD_FROM = f"""
     SELECT c.owner_id, c.id, m.id, m.role, m.model_name, m.created_at, {{is_indexed}},
         CASE WHEN {{is_indexed}} THEN {_OF_MESSAGE.format("c", "c.id")} END
     FROM {{messages}} m JOIN {_CONVERSATION} c ON c.id = m.conversation_id
-    WHERE m.status <> 'streaming' AND m.content <> '' AND {{which}}
+    WHERE m.status <> 'streaming' AND m.content <> '' AND c.owner_id IS NOT NULL AND {{which}}
 """
 ADD_MESSAGES = _ADD_FROM.replace("{messages}", _MESSAGE)
 ADD_TITLES = f"""
     INSERT INTO {_ENTRY}({_COLUMNS})
     SELECT c.owner_id, c.id, NULL, '', '', c.created_at, {{is_indexed}},
         CASE WHEN {{is_indexed}} THEN {_OF_TITLE.format("c")} END
-    FROM {_CONVERSATION} c WHERE c.title <> '' AND {{which}}
+    FROM {_CONVERSATION} c WHERE c.title <> '' AND c.owner_id IS NOT NULL AND {{which}}
 """
 
 _AS_GIVEN = """
@@ -196,12 +196,11 @@ FUNCTIONS = [
     f"""
     CREATE OR REPLACE FUNCTION search_message_saved() RETURNS trigger LANGUAGE plpgsql AS $body$
     BEGIN
-        IF NOT {_SETTLED.format("NEW")} THEN
-            DELETE FROM {_ENTRY} WHERE message_id = NEW.id;
-            RETURN NULL;
-        END IF;
         {ADD_MESSAGES.format(is_indexed="true", which="m.id = NEW.id")}
         ON CONFLICT (message_id) DO UPDATE SET {_AS_GIVEN};
+        IF NOT FOUND THEN
+            DELETE FROM {_ENTRY} WHERE message_id = NEW.id;
+        END IF;
         RETURN NULL;
     END $body$
     """,
@@ -215,17 +214,16 @@ FUNCTIONS = [
     f"""
     CREATE OR REPLACE FUNCTION search_title_saved() RETURNS trigger LANGUAGE plpgsql AS $body$
     BEGIN
-        IF TG_OP = 'UPDATE' AND OLD.owner_id <> NEW.owner_id THEN
-            -- With another owner, every word is another.
+        IF TG_OP = 'UPDATE' AND OLD.owner_id IS DISTINCT FROM NEW.owner_id THEN
+            -- With another owner, every word is another. (With none, it is deleted: words go when their messages do.)
             DELETE FROM {_ENTRY} WHERE message_id IN (SELECT id FROM {_MESSAGE} WHERE conversation_id = NEW.id);
             {ADD_MESSAGES.format(is_indexed="true", which="m.conversation_id = NEW.id ORDER BY m.id")};
         END IF;
-        IF NEW.title = '' THEN
-            DELETE FROM {_ENTRY} WHERE conversation_id = NEW.id AND message_id IS NULL;
-            RETURN NULL;
-        END IF;
         {ADD_TITLES.format(is_indexed="true", which="c.id = NEW.id")}
         ON CONFLICT (conversation_id) WHERE message_id IS NULL DO UPDATE SET {_AS_GIVEN};
+        IF NOT FOUND THEN
+            DELETE FROM {_ENTRY} WHERE conversation_id = NEW.id AND message_id IS NULL;
+        END IF;
         RETURN NULL;
     END $body$
     """,
@@ -262,7 +260,8 @@ TRIGGERS = {
     """,
     "search_title_changed": f"""
         AFTER UPDATE OF title, owner_id ON {_CONVERSATION} FOR EACH ROW
-        WHEN ((OLD.title, OLD.owner_id) IS DISTINCT FROM (NEW.title, NEW.owner_id))
+        WHEN (OLD.title IS DISTINCT FROM NEW.title
+            OR OLD.owner_id IS DISTINCT FROM NEW.owner_id AND NEW.owner_id IS NOT NULL)
         EXECUTE FUNCTION search_title_saved()
     """,
     "search_title_deleted": f"""

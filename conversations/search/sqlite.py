@@ -71,12 +71,12 @@ ADD_MESSAGES = f"""
     INSERT INTO {_ENTRY}({_COLUMNS})
     SELECT c.owner_id, c.id, m.id, m.role, m.model_name, m.created_at, {{is_indexed}}
     FROM {_MESSAGE} m JOIN {_CONVERSATION} c ON c.id = m.conversation_id
-    WHERE m.status <> 'streaming' AND m.content <> '' AND {{which}}
+    WHERE m.status <> 'streaming' AND m.content <> '' AND c.owner_id IS NOT NULL AND {{which}}
 """
 ADD_TITLES = f"""
     INSERT INTO {_ENTRY}({_COLUMNS})
     SELECT c.owner_id, c.id, NULL, '', '', c.created_at, {{is_indexed}}
-    FROM {_CONVERSATION} c WHERE c.title <> '' AND {{which}}
+    FROM {_CONVERSATION} c WHERE c.title <> '' AND c.owner_id IS NOT NULL AND {{which}}
 """
 
 _MESSAGE_CHANGED = """
@@ -86,6 +86,7 @@ _MESSAGE_CHANGED = """
         OR (OLD.status = 'streaming') IS NOT (NEW.status = 'streaming'))
 """
 _MESSAGE_COLUMNS = "content, status, role, model_name, created_at, conversation_id"
+_OWNER_CHANGED = "OLD.owner_id IS NOT NEW.owner_id AND NEW.owner_id IS NOT NULL"
 _TITLE_CHANGED = "OLD.owner_id IS NEW.owner_id AND OLD.title IS NOT NEW.title"
 
 TRIGGERS = {
@@ -103,11 +104,11 @@ TRIGGERS = {
     """,
     "search_message_changed": f"""
         AFTER UPDATE OF {_MESSAGE_COLUMNS} ON {_MESSAGE} WHEN {_MESSAGE_CHANGED} BEGIN
-            DELETE FROM {_ENTRY} WHERE message_id = NEW.id AND NOT {_SETTLED.format("NEW")};
             {ADD_MESSAGES.format(is_indexed=1, which="m.id = NEW.id")}
             ON CONFLICT (message_id) DO UPDATE SET owner_id = excluded.owner_id,
                 conversation_id = excluded.conversation_id, role = excluded.role, model_name = excluded.model_name,
                 created_at = excluded.created_at, is_indexed = 1;
+            DELETE FROM {_ENTRY} WHERE message_id = NEW.id AND NOT is_indexed;
             {_IN} WHERE id = {_OF_MESSAGE.format("NEW")};
         END
     """,
@@ -131,21 +132,21 @@ TRIGGERS = {
     """,
     "search_title_changed": f"""
         AFTER UPDATE OF title ON {_CONVERSATION} WHEN {_TITLE_CHANGED} BEGIN
-            DELETE FROM {_ENTRY} WHERE NEW.title = '' AND id = {_TITLE.format("NEW")};
             {ADD_TITLES.format(is_indexed=1, which="c.id = NEW.id")}
             ON CONFLICT (conversation_id) WHERE message_id IS NULL DO UPDATE SET is_indexed = 1;
+            DELETE FROM {_ENTRY} WHERE id = {_TITLE.format("NEW")} AND NOT is_indexed;
             {_IN} WHERE id = {_TITLE.format("NEW")};
         END
     """,
-    # With another owner, every word is another.
+    # With another owner, every word is another. With none, it is deleted: words go when their messages do.
     "search_owner_changing": f"""
-        BEFORE UPDATE OF owner_id ON {_CONVERSATION} WHEN OLD.owner_id IS NOT NEW.owner_id BEGIN
+        BEFORE UPDATE OF owner_id ON {_CONVERSATION} WHEN {_OWNER_CHANGED} BEGIN
             {_OUT} WHERE id IN {_OF_CONVERSATION.format("OLD")};
             DELETE FROM {_ENTRY} WHERE id IN {_OF_CONVERSATION.format("OLD")};
         END
     """,
     "search_owner_changed": f"""
-        AFTER UPDATE OF owner_id ON {_CONVERSATION} WHEN OLD.owner_id IS NOT NEW.owner_id BEGIN
+        AFTER UPDATE OF owner_id ON {_CONVERSATION} WHEN {_OWNER_CHANGED} BEGIN
             {ADD_MESSAGES.format(is_indexed=1, which="m.conversation_id = NEW.id ORDER BY m.id")};
             {ADD_TITLES.format(is_indexed=1, which="c.id = NEW.id")};
             {_IN} WHERE id IN {_OF_CONVERSATION.format("NEW")} ORDER BY id;

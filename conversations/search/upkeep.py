@@ -96,9 +96,12 @@ _HOLES = {
     "messages without an entry": (
         "SELECT count(*) FROM conversations_message m WHERE m.status <> 'streaming' AND m.content <> ''"
         " AND NOT EXISTS (SELECT 1 FROM conversations_searchentry e WHERE e.message_id = m.id)"
+        " AND EXISTS (SELECT 1 FROM conversations_conversation c"
+        " WHERE c.id = m.conversation_id AND c.owner_id IS NOT NULL)"
     ),
     "titles without an entry": (
-        "SELECT count(*) FROM conversations_conversation c WHERE c.title <> '' AND NOT EXISTS"
+        "SELECT count(*) FROM conversations_conversation c WHERE c.title <> ''"
+        " AND c.owner_id IS NOT NULL AND NOT EXISTS"
         " (SELECT 1 FROM conversations_searchentry e WHERE e.conversation_id = c.id AND e.message_id IS NULL)"
     ),
     "entries without a text": f"SELECT count(*) FROM conversations_searchentry e WHERE {_ORPHAN}",

@@ -1,6 +1,21 @@
+import pytest
+from django.core.management import call_command
+
+from accounts.models import User
 from chat.models import Generation
+from conversations import models
 from conversations.models import Conversation, Message
-from tests.live import UNENDING, conversation_of, the, wait_until
+from tests.live import UNENDING, conversation_of, names, the, wait_until
+
+KEY = {"Idempotency-Key": "b6f1"}
+
+
+@pytest.fixture(autouse=True, params=["short", "long"])
+def length(request, monkeypatch) -> str:
+    """The rows of a short conversation go at once, those of a long one wait for the remover."""
+    if request.param == "long":
+        monkeypatch.setattr(models, "AT_ONCE", 0)
+    return str(request.param)
 
 
 def test_deleting_a_conversation_ends_its_running_reply(alice_online, standin):
@@ -15,6 +30,7 @@ def test_deleting_a_conversation_ends_its_running_reply(alice_online, standin):
     assert events[-1].data["message_id"] == the(events, "message_created").data["message_id"]
     wait_until(lambda: standin.stats["client_closed_early"] == 1)
     assert not Conversation.objects.exists()
+    call_command("remove_deleted")
     assert not Message.objects.exists()
     assert not Generation.objects.exists()
 
@@ -26,6 +42,41 @@ def test_its_watchers_cannot_come_back(alice_online):
 
     with alice_online.watch(reply.generation_id, after=1) as again:
         assert again.status == 404
+
+
+def test_nobody_is_told_of_its_replies(alice_online, client):
+    with alice_online.send(model_name="script:tokens-2") as reply:
+        events = reply.rest()
+    alice_online.http.delete(f"/api/conversations/{conversation_of(events).pk}")
+
+    generation = f"/api/chat/generations/{reply.generation_id}"
+    assert alice_online.http.get("/api/chat/generations").json()["count"] == 0
+    assert alice_online.http.get(generation).status_code == 404
+    assert alice_online.http.post(f"{generation}/stop").status_code == 404
+    ticket = {"purpose": "events", "generation_id": reply.generation_id}
+    assert alice_online.http.post("/api/chat/tickets", json=ticket).status_code == 404
+    client.force_login(User.objects.create_superuser("operator", password="pw"))
+    assert not client.get("/admin/chat/generation/").context["cl"].result_list
+
+
+def test_its_replies_go_with_it(alice_online, length):
+    events = alice_online.ask(model_name="script:tokens-2")
+    alice_online.http.delete(f"/api/conversations/{conversation_of(events).pk}")
+    assert Generation.objects.count() == (1 if length == "long" else 0)
+
+    call_command("remove_deleted")
+
+    assert not Generation.objects.exists()
+    assert not Conversation.every.exists()
+
+
+def test_what_was_asked_in_it_may_be_asked_again_with_the_same_key(alice_online):
+    with alice_online.send(model_name="script:tokens-2", headers=KEY) as reply:
+        events = reply.rest()
+    alice_online.http.delete(f"/api/conversations/{conversation_of(events).pk}")
+
+    with alice_online.send("Something else", model_name="script:tokens-2", headers=KEY) as again:
+        assert names(again.rest()) == ["conversation_created", "message_created", "token", "done"]
 
 
 def test_other_replies_go_on(alice_online):

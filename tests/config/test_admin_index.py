@@ -21,6 +21,7 @@ from uuid_utils.compat import uuid7
 from accounts.models import User
 from chat.models import Generation
 from config import dashboard, navigation
+from conversations import models
 from conversations.models import Conversation, Message
 from llm_models import ollama
 
@@ -186,6 +187,19 @@ def test_what_is_kept(admin_client, alice):
         "Users": "2",
         "API keys": "0",
     }
+
+
+def test_what_is_deleted_is_not_counted_while_its_rows_wait(admin_client, alice, monkeypatch):
+    monkeypatch.setattr(models, "AT_ONCE", 0)
+    add_reply(alice, "completed")
+    discarded = add_reply(alice, "completed")
+
+    discarded.message.conversation.discard()
+
+    kept = facts_of(admin_client, "Kept here")
+    assert (kept["Conversations"], kept["Messages"]) == ("1", "1")
+    assert facts_of(admin_client, "Replies of the last 24 hours")["Completed"] == "1"
+    assert Message.objects.count() == 2
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL is asked for an estimate")

@@ -1,0 +1,18 @@
+from time import sleep
+
+from django.core.management.base import BaseCommand
+
+from conversations.models import Conversation
+from conversations.removal import Remover
+
+LOOK_AGAIN_SECONDS = 0.5
+
+
+class Command(BaseCommand):
+    help = "Remove the messages of deleted conversations, until none is left. A running server does so by itself."
+
+    def handle(self, *args: object, **options: object) -> str:
+        remover = Remover()
+        while Conversation.every.discarded().exists():
+            sleep(remover.remove_some() or LOOK_AGAIN_SECONDS)
+        return f"{remover.removed} messages removed."
