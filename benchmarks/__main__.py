@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from benchmarks import crowd, delete, first_token, footprint, models, relay, report, slow_reader, start, stop
+from benchmarks import crowd, delete, first_token, footprint, history, models, relay, report, slow_reader, start, stop
 from benchmarks.pace import Pace
 from benchmarks.report import Figure, say
 
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[Pace], list[Figure]]] = {
     "slow_reader": slow_reader.run,
     "stop": stop.run,
     "models": models.run,
+    "history": history.run,
     "delete": delete.run,
     "footprint": footprint.run,
 }

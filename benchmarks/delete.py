@@ -1,18 +1,16 @@
 """Deleting a long conversation: what the caller waits, and what others wait that write meanwhile."""
 
-import json
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection, HTTPResponse
-from typing import Any
+from dataclasses import replace
 
 from benchmarks import processes
+from benchmarks.client import client
 from benchmarks.pace import Pace
 from benchmarks.processes import Server
-from benchmarks.reply import LONGEST, authorization
 from benchmarks.report import Figure, beside, plain
 
 CALLER_MS = 250.0
@@ -29,7 +27,7 @@ def run(pace: Pace) -> list[Figure]:
             ours, "seed_demo", "--conversations", "1", "--messages", str(messages), within=SEEDING_SECONDS
         )
         key = processes.managed(ours, "create_api_key", "demo1").strip()
-        owners = processes.Server(ours.pid, ours.port, key, ours.data_dir)
+        owners = replace(ours, key=key)
         with _writing(ours) as waits_before:
             time.sleep(pace.pick(5, 1))
         with _writing(ours) as waits:
@@ -53,17 +51,13 @@ def run(pace: Pace) -> list[Figure]:
     ]
 
 
-def _deleted(server: Server) -> float:
+def _deleted(owners: Server) -> float:
     """Milliseconds."""
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=LONGEST)
-    [conversation] = json.loads(_asked(connection, server, "GET", "/api/conversations?is_archived=any").read())[
-        "results"
-    ]
-    began = time.perf_counter()
-    _asked(connection, server, "DELETE", f"/api/conversations/{conversation['id']}").read()
-    taken = 1000 * (time.perf_counter() - began)
-    connection.close()
-    return taken
+    with client(owners) as owner:
+        [conversation] = owner.ask("GET", "/api/conversations?is_archived=any")["results"]
+        began = time.perf_counter()
+        owner.ask("DELETE", f"/api/conversations/{conversation['id']}")
+        return 1000 * (time.perf_counter() - began)
 
 
 @contextmanager
@@ -81,27 +75,14 @@ def _writing(server: Server) -> Iterator[list[float]]:
 
 
 def _keep_writing(server: Server, over: threading.Event, waits: list[float]) -> None:
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=LONGEST)
-    path = "/api/conversations"
-    path += "/" + json.loads(_asked(connection, server, "POST", path, {"title": "Other"}).read())["id"]
-    number = 0
-    while not over.wait(WRITE_EVERY):
-        number += 1
-        began = time.perf_counter()
-        _asked(connection, server, "PATCH", path, {"title": f"Other {number}"}).read()
-        waits.append(1000 * (time.perf_counter() - began))
-    connection.close()
-
-
-def _asked(
-    connection: HTTPConnection, server: Server, method: str, path: str, body: dict[str, Any] | None = None
-) -> HTTPResponse:
-    headers = {**authorization(server), "Content-Type": "application/json"}
-    connection.request(method, path, json.dumps(body) if body else None, headers)
-    answer = connection.getresponse()
-    if answer.status >= 300:
-        raise RuntimeError(f"{method} {path} answered {answer.status}.")
-    return answer
+    with client(server) as writing:
+        path = f"/api/conversations/{writing.ask('POST', '/api/conversations', {'title': 'Other'})['id']}"
+        number = 0
+        while not over.wait(WRITE_EVERY):
+            number += 1
+            began = time.perf_counter()
+            writing.ask("PATCH", path, {"title": f"Other {number}"})
+            waits.append(1000 * (time.perf_counter() - began))
 
 
 def _until_removed(server: Server) -> None:

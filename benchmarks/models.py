@@ -1,13 +1,11 @@
 """The list of models: from the cache, and with the question to Ollama behind it."""
 
 import statistics
-import time
-from http.client import HTTPConnection
 
 from benchmarks import processes
+from benchmarks.client import client
 from benchmarks.pace import Pace
 from benchmarks.processes import Server
-from benchmarks.reply import LONGEST, authorization
 from benchmarks.report import Figure, beside, difference
 
 CACHED_MS = 5.0
@@ -28,18 +26,5 @@ def run(pace: Pace) -> list[Figure]:
 
 
 def _median_ms(server: Server, path: str, count: int) -> float:
-    """Of one client that keeps its connection, after some requests that do not count."""
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=LONGEST)
-    times = [_ms(connection, server, path) for _ in range(count + 10)][10:]
-    connection.close()
-    return statistics.median(times)
-
-
-def _ms(connection: HTTPConnection, server: Server, path: str) -> float:
-    began = time.perf_counter()
-    connection.request("GET", path, headers=authorization(server))
-    answer = connection.getresponse()
-    answer.read()
-    if answer.status != 200:
-        raise RuntimeError(f"{path} answered {answer.status}.")
-    return 1000 * (time.perf_counter() - began)
+    with client(server) as asking:
+        return statistics.median(asking.milliseconds(count, "GET", path))

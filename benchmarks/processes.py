@@ -22,6 +22,8 @@ NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr
 START_SECONDS = 30.0
 END_SECONDS = 15.0
 
+NOWHERE = "http://127.0.0.1:9"  # for what needs no Ollama
+
 NGINX_CONFIG = """
 daemon off;
 master_process off;
@@ -119,6 +121,15 @@ def nginx(ollama: Server) -> Iterator[Server]:
 
 
 @contextmanager
+def serving(data_dir: Path, database_url: str = "") -> Iterator[Server]:
+    """The same on data that is there already, and without Ollama."""
+    port = free_port()
+    command = [*manage("serve"), "--port", str(port)]
+    with running(command, port, "/health", environment(data_dir, database_url=database_url)) as started:
+        yield started
+
+
+@contextmanager
 def running(command: list[str], port: int, ready_path: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
     """The process, from its first 200 at `ready_path` to the end of the block."""
     with tempfile.TemporaryFile("w+") as output:
@@ -133,10 +144,12 @@ def running(command: list[str], port: int, ready_path: str, env: Mapping[str, st
             _end(process)
 
 
-def environment(data_dir: Path, ollama_url: str) -> dict[str, str]:
+def environment(data_dir: Path, ollama_url: str = NOWHERE, database_url: str = "") -> dict[str, str]:
     """As `make serve` has it, with the limits that 200 streams of one key would pass switched off."""
     return {
-        **{name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}},
+        **{name: value for name, value in os.environ.items() if name != "REDIS_URL"},
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "DATABASE_URL": database_url,
         "DATA_DIR": str(data_dir),
         "DEBUG": "false",
         "OLLAMA_URL": ollama_url,
@@ -150,11 +163,17 @@ def environment(data_dir: Path, ollama_url: str) -> dict[str, str]:
 def managed(server: Server, *arguments: str, within: float = START_SECONDS) -> str:
     """What a command says that is run beside the server, on its database."""
     assert server.data_dir
-    return _manage_once(list(arguments), environment(server.data_dir, "http://127.0.0.1:9"), within)
+    return run_once(manage(*arguments), environment(server.data_dir), within)
 
 
-def manage(command: str) -> list[str]:
-    return [sys.executable, "manage.py", command]
+def manage(*arguments: str) -> list[str]:
+    return [sys.executable, "manage.py", *arguments]
+
+
+def run_once(command: list[str], env: Mapping[str, str], within: float = START_SECONDS) -> str:
+    """What it says on stdout; what it shows of its progress passes through."""
+    done = subprocess.run(command, cwd=ROOT, env=env, check=True, text=True, timeout=within, stdout=subprocess.PIPE)
+    return done.stdout
 
 
 def daphne(application: str, port: int) -> list[str]:
@@ -182,15 +201,9 @@ def _prepared() -> Data:
     """Made once; each server gets a copy."""
     directory = Path(tempfile.mkdtemp(prefix="colloquy-bench-data-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    env = environment(directory, "http://127.0.0.1:9")
-    _manage_once(["migrate", "--verbosity", "0"], env)
-    return Data(directory, _manage_once(["create_api_key", "bench", "--create-user"], env).strip())
-
-
-def _manage_once(arguments: list[str], env: Mapping[str, str], within: float = START_SECONDS) -> str:
-    command = [sys.executable, "manage.py", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=env, check=True, text=True, timeout=within, capture_output=True)
-    return done.stdout
+    env = environment(directory)
+    run_once(manage("migrate", "--verbosity", "0"), env)
+    return Data(directory, run_once(manage("create_api_key", "bench", "--create-user"), env).strip())
 
 
 def _await_answer(process: "subprocess.Popen[bytes]", url: str) -> None:
