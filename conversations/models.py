@@ -285,8 +285,9 @@ class MessageQuerySet(models.QuerySet["Message"]):
         return self.filter(pk__in=tree.path(leaf_id, begin, end)).order_by("depth")
 
     def path_length(self, leaf_id: UUID | None) -> int:
-        """How many messages there are from the root down to this one, both counted."""
-        return self.only("depth").get(pk=leaf_id).depth + 1 if leaf_id else 0
+        """How many messages there are from the root down to this one, both counted. 0 if it is gone, or none."""
+        depth = self.filter(pk=leaf_id).values_list("depth", flat=True).first() if leaf_id else None
+        return 0 if depth is None else depth + 1
 
     def bulk_create(self, objs: Iterable[Message], *args: Any, **kwargs: Any) -> list[Message]:
         """Of messages below one another, those above come first."""

@@ -71,10 +71,11 @@ def path(leaf: UUID, begin: int, end: int) -> RawSQL:
 
 
 def newest_leaf(start: UUID) -> UUID:
-    """The newest message at or below `start` that has no children. Ids sort by time. Reads all that is below."""
+    """The newest message at or below `start` that has no children; itself if it is gone. Reads all that is below."""
     with connection.cursor() as cursor:
         cursor.execute(NEWEST_BELOW, [_parameter(start)])
-        return _uuid(cursor.fetchone()[0])
+        found = cursor.fetchone()
+    return _uuid(found[0]) if found else start
 
 
 def place(messages: Sequence[Placed]) -> None:

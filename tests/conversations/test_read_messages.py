@@ -3,6 +3,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from conversations.models import Conversation, Message
+from conversations.paging import PathReader
 from tests.conversations.conftest import add_message, add_messages, errors, ids
 
 
@@ -168,6 +169,16 @@ def test_reading_costs_the_same_however_much_there_is(as_alice, conversation, re
         assert len(captured) == queries, "\n".join(query["sql"] for query in captured)
         add_messages(conversation, 40, parent=path[-1])
         add_message(conversation, path[0])
+
+
+def test_what_is_deleted_meanwhile_is_not_there(conversation, path):
+    conversation.messages.all().delete()
+
+    stretch = PathReader.active(conversation).newest(10)
+    through = PathReader.through(conversation, path[3]).newest(10)
+
+    assert (stretch.messages, stretch.has_before, stretch.has_after) == ([], False, False)
+    assert through.messages == []
 
 
 def test_images_are_never_fetched(as_alice, conversation, url):
