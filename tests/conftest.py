@@ -5,7 +5,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import ApiKey, User
 
-pytest_plugins = ["tests.live", "tests.process_fixtures"]
+pytest_plugins = ["tests.database", "tests.live", "tests.process_fixtures"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,32 @@
+"""The tables as a test finds them: empty, but for what the migrations know better than any test."""
+
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import Permission
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection, transaction
+from django.test import TransactionTestCase
+
+from conversations.search import upkeep
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_flush():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", empty_tables)
+        yield
+
+
+def empty_tables(test: Any) -> None:
+    """Django's `flush` would empty the lists of types and permissions as well, and have all apps fill them again,
+    which takes longer than most tests. And PostgreSQL takes its time to truncate a table.
+    """
+    kept = (ContentType, Permission)
+    tables = [model._meta.db_table for model in apps.get_models(include_auto_created=True) if model not in kept]
+    with transaction.atomic(), connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(f"DELETE FROM {connection.ops.quote_name(table)}")
+    if connection.vendor == "sqlite":
+        upkeep.forget_the_gone(connection.alias)
