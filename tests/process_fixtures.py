@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 
 from llm_models.standin import StandinOllama, standin_in_thread
-from tests.processes import POSTGRES_URL, Home, ServerProcess, StartServer, free_port
+from tests.processes import POSTGRES_URL, Home, ServerProcess, StartServer, free_port, shown
 
 # Django logs its own 503 as an error.
 UNEXPECTED = r"Traceback| ERROR (?!django\.request \[\w+\] Service Unavailable)|\w+Warning:"
@@ -19,20 +20,24 @@ UNEXPECTED = r"Traceback| ERROR (?!django\.request \[\w+\] Service Unavailable)|
 
 @pytest.fixture(scope="session")
 def _set_up_home(tmp_path_factory) -> Iterator[Home]:
-    """Migrated and with a key, to be copied for each test: that takes seconds to make."""
+    """As the first start leaves it, to be copied for each test: that takes seconds to make."""
     with _new_database() as database_url:
         home = Home(tmp_path_factory.mktemp("set-up-home"), database_url)
-        home.manage("migrate", "--verbosity=0")
-        home.key = home.manage("create_api_key", "alice", "--create-user", "--scopes=read,write,admin").strip()
+        first = ServerProcess(home, "serve", free_port(), 1, {})
+        try:
+            first.wait_until_healthy()
+        finally:
+            first.end()
+        home.password, home.key = shown(first, "Password"), shown(first, "API key")
         yield home
 
 
 @pytest.fixture
 def home(_set_up_home, upstream, tmp_path) -> Iterator[Home]:
-    """Where a test's servers live: of their own, with Alice's key, and the stand-in Ollama at hand."""
+    """Where a test's servers live: of their own, with the user `admin`, a key, and the stand-in Ollama at hand."""
     with _new_database(_set_up_home.database_url) as database_url:
         copied = shutil.copytree(_set_up_home.data_dir, tmp_path / "home")
-        yield Home(copied, database_url, _set_up_home.key, {"OLLAMA_URL": upstream.url})
+        yield replace(_set_up_home, data_dir=copied, database_url=database_url, settings={"OLLAMA_URL": upstream.url})
 
 
 @pytest.fixture

@@ -38,10 +38,11 @@ COMMANDS = {
 
 @dataclass
 class Home:
-    """What the server processes of one test share: a data directory, a database, and a key to their API."""
+    """What the server processes of one test share: a data directory, a database, the admin's password and key."""
 
     data_dir: Path
     database_url: str = ""
+    password: str = ""
     key: str = ""
     settings: dict[str, str] = field(default_factory=dict)
 
@@ -282,7 +283,7 @@ class Watch:
 
 
 def connected(server: ServerProcess) -> websockets.connect:
-    """A WebSocket with Alice's key."""
+    """A WebSocket with the admin's key."""
     return websockets.connect(
         f"ws://127.0.0.1:{server.port}/ws/chat",
         additional_headers={"Authorization": f"Bearer {server.home.key}"},

@@ -3,16 +3,14 @@
 import pytest
 
 from tests.config.test_browser_pages import spotless_page
-from tests.processes import Watch, shown
+from tests.processes import Watch
 
 LONG_NAME = "script:tokens-40-rate-0-" + "unicode-" * 8
 
 
 @pytest.fixture
-async def server(empty_home, start_server, upstream):
-    empty_home.settings["OLLAMA_URL"] = upstream.url
-    server = start_server(empty_home)
-    empty_home.key = shown(server, "API key")
+async def server(home, start_server):
+    server = start_server(home)
     async with server.client() as client:
         for model_name in ("script:tokens-40-rate-0-unicode", LONG_NAME, "no-such-model"):
             await Watch.ask(client, model_name, "Why is the **sky** <b>blue</b>? " * 12).broken()
@@ -40,7 +38,7 @@ async def test_every_page_is_whole(server, tmp_path, theme):
         await page.goto(f"{server.url}/admin/")
         await look("login")
         await page.fill("#id_username", "admin")
-        await page.fill("#id_password", shown(server, "Password"))
+        await page.fill("#id_password", server.home.password)
         await page.click("#login-form button[type=submit]")
         await page.get_by_role("heading", name="Ollama").wait_for()
         assert await page.locator(".overview-state").first.inner_text() == "reachable"

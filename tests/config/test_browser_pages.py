@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.browser import open_page
-from tests.processes import Watch, shown
+from tests.processes import Watch
 
 
 class Complaints:
@@ -27,11 +27,8 @@ class Complaints:
 
 
 @pytest.fixture
-async def server(empty_home, start_server, upstream):
-    empty_home.settings["OLLAMA_URL"] = upstream.url
-    server = start_server(empty_home)
-    empty_home.key = shown(server, "API key")
-    return server
+def server(home, start_server):
+    return start_server(home)
 
 
 @asynccontextmanager
@@ -82,7 +79,7 @@ async def test_the_admin_is_whole_from_the_login_to_a_new_key(server, tmp_path):
         colour = await log_in.evaluate("button => getComputedStyle(button).backgroundColor")
         assert colour not in ("rgba(0, 0, 0, 0)", "rgb(239, 239, 239)")
         await page.fill("#id_username", "admin")
-        await page.fill("#id_password", shown(server, "Password"))
+        await page.fill("#id_password", server.home.password)
         await log_in.click()
         await page.get_by_role("heading", name="Overview").wait_for()
         await page.screenshot(path=tmp_path / "home.png")

@@ -6,7 +6,6 @@ from tests.browser import open_page
 from tests.config.test_browser_pages import Complaints
 from tests.processes import eventually, get
 
-PASSWORD = "correct horse battery"
 QUICK = "pull:layers-2-steps-40-ms-25"
 SLOW = "pull:layers-1-steps-1000-ms-50"
 STUCK = "pull:hangat-3-ms-1"
@@ -15,14 +14,7 @@ BROKEN = "pull:errorat-3-ms-1"
 
 
 @pytest.fixture
-async def server(home, start_server):
-    home.manage(
-        "createsuperuser",
-        "--noinput",
-        DJANGO_SUPERUSER_USERNAME="operator",
-        DJANGO_SUPERUSER_EMAIL="operator@example.com",
-        DJANGO_SUPERUSER_PASSWORD=PASSWORD,
-    )
+def server(home, start_server):
     return start_server(home)
 
 
@@ -38,8 +30,8 @@ async def page(server, complaints):
     async with open_page() as page:
         Complaints(page).heard = complaints
         await page.goto(f"{server.url}/admin/login/?next=/admin/llm_models/llmmodel/")
-        await page.fill("#id_username", "operator")
-        await page.fill("#id_password", PASSWORD)
+        await page.fill("#id_username", "admin")
+        await page.fill("#id_password", server.home.password)
         await page.get_by_role("button", name="Log in").click()
         await page.get_by_role("heading", name="Pulls").wait_for()
         yield page

@@ -8,18 +8,15 @@ import pytest
 
 from tests.browser import open_page
 from tests.config.test_browser_pages import Complaints
-from tests.processes import eventually, get, shown
+from tests.processes import eventually, get
 
 SLOW_MODEL = "script:tokens-4000-rate-20"
 QUICK_MODEL = "script:tokens-40-rate-0"
 
 
 @pytest.fixture
-async def server(empty_home, start_server, upstream):
-    empty_home.settings["OLLAMA_URL"] = upstream.url
-    server = start_server(empty_home)
-    empty_home.key = shown(server, "API key")
-    return server
+def server(home, start_server):
+    return start_server(home)
 
 
 @pytest.fixture
@@ -35,7 +32,7 @@ async def at_the_library(server, breaks_off=()):
         complaints = Complaints(page)
         await page.goto(f"{server.url}/admin/prompts/prompttemplate/")
         await page.fill("#id_username", "admin")
-        await page.fill("#id_password", shown(server, "Password"))
+        await page.fill("#id_password", server.home.password)
         await page.click("[type=submit]")
         yield page
         # A preview is broken off by the next one, and by leaving the page.
@@ -218,13 +215,12 @@ async def test_a_file_is_exported_and_brought_in_again(server, tmp_path):
         await page.get_by_text(re.compile(r"0 new, 1 changed, \d+ unchanged, 0 invalid")).wait_for()
 
 
-async def test_without_ollama_it_is_said_that_nothing_can_be_tried(empty_home, start_server):
-    empty_home.settings |= {"OLLAMA_URL": "http://127.0.0.1:9", "STANDIN_OLLAMA": "never"}
-    server = start_server(empty_home)
+async def test_without_ollama_it_is_said_that_nothing_can_be_tried(home, start_server):
+    server = start_server(home, OLLAMA_URL="http://127.0.0.1:9", STANDIN_OLLAMA="never")
     async with open_page() as page:
         await page.goto(f"{server.url}/admin/prompts/prompttemplate/")
         await page.fill("#id_username", "admin")
-        await page.fill("#id_password", shown(server, "Password"))
+        await page.fill("#id_password", server.home.password)
         await page.click("[type=submit]")
         await open_template(page, "Translator")
         await page.locator("#prompt-trial-note", has_text="Nothing can be tried").wait_for()
