@@ -1,11 +1,16 @@
 import pytest
 from django.contrib.auth.hashers import BCryptSHA256PasswordHasher
 from django.core.cache import cache
+from hypothesis import HealthCheck, settings
 from rest_framework.test import APIClient
 
 from accounts.models import ApiKey, User
 
 pytest_plugins = ["tests.database", "tests.live", "tests.process_fixtures"]
+
+# How long an example takes depends on what else the machine has to do.
+settings.register_profile("suite", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

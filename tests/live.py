@@ -31,7 +31,7 @@ from llm_models.window import forget_windows
 from streams import reaper, tasks, threads
 from streams.engine import Engine
 
-PATIENCE = 20.0
+PATIENCE = 60.0  # other suites load the machine
 
 Found = TypeVar("Found")
 

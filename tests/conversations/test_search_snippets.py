@@ -68,11 +68,11 @@ def test_a_text_without_spaces_is_cut_too():
     "text", ["word " * 200_000, "é" * 1_000_000, "字" * 1_000_000, "aB1" * 300_000, "<" * 1_000_000]
 )
 def test_a_long_text_takes_no_long_time(text):
-    began = time.monotonic()
+    began = time.thread_time()
 
     of(text, 'bread "not there" 京 x*')
 
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 1  # at work, not waiting for others
 
 
 class Elements(HTMLParser):

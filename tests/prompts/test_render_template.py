@@ -215,12 +215,12 @@ def test_the_longest_result():
     ],
 )
 def test_no_text_takes_long_to_read(content):
-    begin = time.monotonic()
+    begin = time.thread_time()
 
     with pytest.raises(ValidationError):
         complete(content, [])
 
-    assert time.monotonic() - begin < 2
+    assert time.thread_time() - begin < 2
 
 
 def test_what_does_not_match_is_there_for_the_admin():

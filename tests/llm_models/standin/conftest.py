@@ -12,5 +12,5 @@ async def standin():
 
 @pytest.fixture
 async def http(standin):
-    async with httpx.AsyncClient(base_url=standin.url, timeout=5) as client:
+    async with httpx.AsyncClient(base_url=standin.url, timeout=60) as client:
         yield client

@@ -11,7 +11,7 @@ from .wire import ask, raw_post, until
 
 @pytest.mark.parametrize(
     "model",
-    ["script:load-60000", "script:hangat-0", "script:hangat-3-rate-0", "script:rate-5", "script:tokens-9999-rate-900"],
+    ["script:load-60000", "script:hangat-0", "script:hangat-3-rate-0", "script:rate-1", "script:tokens-9999-rate-900"],
 )
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_leaves_is_noticed_at_once(standin, model, stream):
@@ -20,7 +20,7 @@ async def test_a_client_that_leaves_is_noticed_at_once(standin, model, stream):
     left_at = time.monotonic()
 
     await until(lambda: standin.stats["client_closed_early"] == 1)
-    assert standin.stats["last_early_close"]["monotonic"] - left_at < 0.1
+    assert standin.stats["last_early_close"]["monotonic"] - left_at < 0.8  # long before there is more to send
     assert (standin.stats["running"], standin.stats["finished"]) == (0, 0)
 
 

@@ -36,7 +36,7 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path, number):
         said_first = process.stdout.readline()
         tags = httpx.get(f"{said_first.split()[-1].rstrip('.')}/api/tags").json()
         process.send_signal(number)
-        rest, complaints = process.communicate(timeout=5)
+        rest, complaints = process.communicate(timeout=60)
 
     assert said_first.startswith("This is the stand-in Ollama, not a real one. It listens at http://127.0.0.1:")
     assert [llm_model["name"] for llm_model in tags["models"]] == ["mistral:latest"]

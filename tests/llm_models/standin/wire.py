@@ -24,7 +24,7 @@ def error(response: httpx.Response) -> str:
     return str(response.json()["error"])
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.002)
