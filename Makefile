@@ -3,31 +3,48 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 VENV := .venv/bin
 
-.PHONY: serve test test-newest lint bench docs-check lock
+.PHONY: serve test on-sqlite on-postgresql test-newest lint bench docs-check lock
 
 serve: .venv/runtime
 	@STANDIN_OLLAMA=$${STANDIN_OLLAMA-auto} $(VENV)/python manage.py serve --host $(HOST) --port $(PORT)
 
-# Real processes, a real browser and fuzzing take their time, and have nothing to say of another Python or Django.
-QUICK := --ignore-glob='*/test_process_*' --ignore-glob='*/test_fuzz_*' --ignore-glob='*/test_browser_*' --ignore=tests/config/test_serve.py
+# Real processes, a real browser and fuzzing take their time, and have nothing to say of another Python or Django; nor
+# have the documents and the benchmarks.
+QUICK := --ignore-glob='*/test_process_*' --ignore-glob='*/test_fuzz_*' --ignore-glob='*/test_browser_*' \
+	--ignore=tests/config/test_serve.py --ignore=tests/docs --ignore=tests/benchmarks
 
 # What browsers, slow clients and first starts see is the same on PostgreSQL; and some have no database.
 ANYWHERE := --ignore-glob='*/test_browser_*' --ignore=tests/chat/test_process_clients.py --ignore=tests/config/test_serve.py \
-	--ignore=tests/llm_models/standin --ignore=tests/docs --ignore=tests/benchmarks
+	--ignore=tests/llm_models/standin --ignore=tests/docs --ignore=tests/benchmarks \
+	--ignore=tests/config/test_env.py --ignore=tests/conversations/test_titles.py \
+	--ignore=tests/conversations/test_search_snippets.py --ignore=tests/llm_models/test_chat_stream_parsing.py \
+	--ignore=tests/llm_models/test_client_closes_upstream.py --ignore=tests/llm_models/test_ollama_url.py \
+	--ignore=tests/llm_models/test_window.py --ignore-glob='tests/streams/test_*log.py' \
+	--ignore=tests/streams/test_tasks.py --ignore=tests/streams/test_workers.py
 
+# Both databases at once. What PostgreSQL has to say is shown when SQLite has done.
 test: .venv/dev
-	@failed=; \
-	echo "=== On SQLite"; \
-	env -u DATABASE_URL $(VENV)/python -m pytest || failed="$$failed SQLite"; \
+	@log=$$(mktemp); \
+	$(MAKE) --no-print-directory --keep-going --jobs=2 on-sqlite $(if $(TEST_POSTGRES_URL),on-postgresql) POSTGRESQL_LOG="$$log"; \
+	status=$$?; \
 	if [ -n "$$TEST_POSTGRES_URL" ]; then \
 		echo "=== On PostgreSQL"; \
-		DATABASE_URL="$$TEST_POSTGRES_URL" $(VENV)/python -m pytest $(ANYWHERE) \
-			|| failed="$$failed PostgreSQL"; \
+		cat "$$log"; \
 	else \
 		echo "=== Not on PostgreSQL: TEST_POSTGRES_URL is not set"; \
 	fi; \
+	rm "$$log"; \
 	[ -n "$$TEST_REDIS_URL" ] || echo "=== Not on Redis: TEST_REDIS_URL is not set"; \
-	if [ -n "$$failed" ]; then echo "=== Failed on$$failed"; exit 1; fi
+	[ "$$status" = 0 ] || echo "=== Failed, as said above"; \
+	exit $$status
+
+on-sqlite: .venv/dev
+	@echo "=== On SQLite"
+	@env -u DATABASE_URL $(VENV)/python -m pytest
+
+on-postgresql: .venv/dev
+	@DATABASE_URL="$$TEST_POSTGRES_URL" $(VENV)/python -m pytest $(ANYWHERE) \
+		$(if $(POSTGRESQL_LOG),>$(POSTGRESQL_LOG) 2>&1)
 
 # The newest Python at hand with the newest Django; all else as it is locked.
 test-newest:
