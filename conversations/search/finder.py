@@ -182,9 +182,9 @@ _REACH = """
 """
 
 # GIN gives all that matches, in no order. So it is asked for the newest entries of the owner first (which another index
-# tells), and for older ones only while there is not enough; for all of them at once where there are few to expect.
-_REACHES = (1_000, 10_000)
-_FEW = 20
+# tells), then for as many as the rest should be among, and then for all others.
+_FIRST_REACH, _LONGEST_REACH = 1_000, 10_000
+_FEW = 20  # of these one cannot tell how many others there are
 
 _POSTGRESQL_TITLED = """
     SELECT e.conversation_id FROM conversations_searchentry e WHERE e.words @@ search_query(%s, %s)
@@ -194,21 +194,27 @@ _POSTGRESQL_TITLED = """
 def _on_postgresql(
     search: Search, query: Query, limit: int, way: str, bounds: Iterable[tuple[str, int]]
 ) -> list[tuple[int, float]]:
-    bounds, rows = list(bounds), list[tuple[int, float]]()
+    bounds, rows, reach = list(bounds), list[tuple[int, float]](), _FIRST_REACH
     up_to, beyond = ("{key} >= %s", "{key} < %s") if way == "DESC" else ("{key} <= %s", "{key} > %s")
     with connection.cursor() as cursor:
-        for reach in (*_REACHES, None):
-            if reach == _REACHES[1] and len(rows) <= _FEW:
-                continue
+        while True:
             end = _reach(cursor, search.owner_id, reach, way, bounds) if reach else None
             # The owner beside the words is of use for a short stretch; all that an owner has, GIN knows better.
             within = bounds if end is None else [*bounds, (up_to, end), ("e.owner_id = %s", search.owner_id)]
             cursor.execute(*_statement(search, query, limit - len(rows), way, within))
             rows += cursor.fetchall()
             if end is None or len(rows) == limit:
-                break
+                return rows
             bounds = [*bounds, (beyond, end)]
-    return rows
+            reach = _next_reach(reach, len(rows), limit)
+
+
+def _next_reach(last: int, found: int, wanted: int) -> int:
+    """0 is without end."""
+    if last > _FIRST_REACH or found <= _FEW:
+        return 0
+    expected = 3 * (wanted - found) * last // (2 * found)
+    return expected if expected < _LONGEST_REACH else 0
 
 
 def _reach(cursor: CursorWrapper, owner_id: int, count: int, way: str, bounds: list[tuple[str, int]]) -> int | None:

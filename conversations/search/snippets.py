@@ -16,7 +16,7 @@ MOST_CHARACTERS = 300
 MOST_HITS = 200
 NEAR = 160  # characters: hits so close to each other are shown together
 
-_UNWANTED = re.compile("(?!\\s)[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]|\\s+")
+_UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _PARTS = re.compile(PARTS)
 _WORD = re.compile(f"{UNSPACED}|(?:(?!{UNSPACED})\\S)+")
 _BETWEEN = f"(?:{SEPARATORS[:-2]}]|\x00){{0,8}}"
@@ -25,7 +25,7 @@ _MARK = re.compile(MARKS)
 
 
 def snippet(text: str, query: Query) -> str:
-    text = unicodedata.normalize("NFC", _UNWANTED.sub(" ", text[:LONGEST_TEXT])).strip()
+    text = unicodedata.normalize("NFC", " ".join(_UNWANTED.sub(" ", text[:LONGEST_TEXT]).split()))
     hits = _hits(text, query.wanted)
     begin, end = _stretch(text, _best(hits))
     pieces, at = ["…" if begin else ""], begin

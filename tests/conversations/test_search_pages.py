@@ -135,7 +135,9 @@ def test_a_cursor_is_not_long(as_alice, conversation):
 
 
 def test_windows_reach_over_all_that_an_owner_has(as_alice, conversation, monkeypatch):
-    monkeypatch.setattr(finder, "_REACHES", (10, 40))
+    monkeypatch.setattr(finder, "WINDOW", 30)
+    monkeypatch.setattr(finder, "_FIRST_REACH", 10)
+    monkeypatch.setattr(finder, "_LONGEST_REACH", 60)
     monkeypatch.setattr(finder, "_FEW", 1)
     rare = say(conversation, *["other"] * 30, "needle", *["other"] * 50, "needle", *["bread"] * 100, "needle")
 
