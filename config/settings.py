@@ -70,6 +70,7 @@ INSTALLED_APPS = [
     "prompts",
     "conversations",
     "chat",
+    "exports",
 ]
 
 MIDDLEWARE = [

@@ -15,6 +15,7 @@ urlpatterns = [
     path("api/", include("prompts.urls")),
     path("api/", include("conversations.urls")),
     path("api/", include("chat.urls")),
+    path("api/", include("exports.urls")),
     path("api/schema", SpectacularJSONAPIView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(), name="docs"),
     path("health", health.live, name="health"),

@@ -1,0 +1,47 @@
+"""What a reader of any format gives: a conversation as its file tells it, in our terms, and nothing of it saved yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(slots=True)
+class ImportedMessage:
+    """`source_id` is unique in its conversation. Formats that have none get one that a second reading gives again."""
+
+    source_id: str
+    parent_source_id: str | None
+    role: str
+    content: str
+    thinking: str = ""
+    tool_calls: list[Any] = field(default_factory=list)
+    status: str = "complete"
+    model_name: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    created_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class ImportedConversation:
+    """`source` as in the API ("import:chatgpt"). Parents stand before their children; all times are UTC.
+
+    `notes` tell what could not be kept, or is kept otherwise, in sentences for people.
+    """
+
+    source: str
+    source_id: str
+    title: str = ""
+    model_name: str = ""
+    system_prompt: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    is_pinned: bool = False
+    is_archived: bool = False
+    active_leaf: str | None = None  # the source_id of a message
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    messages: list[ImportedMessage] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
