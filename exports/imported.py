@@ -45,3 +45,9 @@ class ImportedConversation:
     updated_at: datetime | None = None
     messages: list[ImportedMessage] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def keep(self, about: dict[str, Any]) -> None:
+        """What is told of the conversation and has no column stays with its first message, if it has one."""
+        about = {name: value for name, value in about.items() if value not in (None, "", [], {}, False)}
+        if about and self.messages:
+            self.messages[0].metadata["conversation"] = about

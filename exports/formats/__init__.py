@@ -12,14 +12,14 @@ from typing import Any
 
 from conversations.titles import clean_title
 from exports.errors import CannotImport
-from exports.formats import ollama_chat
+from exports.formats import chatgpt, ollama_chat
 from exports.formats.fields import as_text, digest
 from exports.imported import ImportedConversation
 from exports.reading import Item
 from exports.sanitising import sanitise
 
 # The first that recognises an item reads it.
-FORMATS: tuple[ModuleType, ...] = (ollama_chat,)
+FORMATS: tuple[ModuleType, ...] = (ollama_chat, chatgpt)
 
 LONGEST_NAME = 200  # of titles and of models
 

@@ -73,7 +73,7 @@ def _name_apart(conversation: ImportedConversation) -> None:
             message.source_id = _free(message.source_id, taken)
         taken.add(message.source_id)
     if again:
-        conversation.notes.append(f"{counted(again, 'message')} had the id of another, and got one of their own.")
+        conversation.notes.append(f"{counted(again, 'message')} with the id of another given a new one.")
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -103,9 +103,7 @@ def _hang(conversation: ImportedConversation, left_out: Mapping[str, str | None]
         known.update(dict.fromkeys(path, found))
         message.parent_source_id = found
     if orphans:
-        conversation.notes.append(
-            f"{counted(orphans, 'message')} followed one that is not in the file, and now begin branches of their own."
-        )
+        conversation.notes.append(f"{counted(orphans, 'message')} cut off from a parent that is not in the file.")
 
 
 def _order(conversation: ImportedConversation) -> None:
@@ -133,7 +131,7 @@ def _order(conversation: ImportedConversation) -> None:
             cut += 1
             place([message])
     if cut:
-        conversation.notes.append(f"The file has messages that follow themselves; {counted(cut, 'circle')} cut open.")
+        conversation.notes.append(f"{counted(cut, 'circle')} of messages cut open.")
     conversation.messages = ordered
 
 
@@ -152,9 +150,7 @@ def _date(conversation: ImportedConversation) -> None:
             raised += 1
         dated[message.source_id] = message.created_at
     if raised:
-        conversation.notes.append(
-            f"{counted(raised, 'message')} claimed to be older than what they follow, and got its time."
-        )
+        conversation.notes.append(f"{counted(raised, 'message')} older than the message above given its time.")
     newest = max((message.created_at for message in conversation.messages if message.created_at), default=None)
     conversation.created_at = begun
     conversation.updated_at = conversation.updated_at or newest or begun

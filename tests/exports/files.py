@@ -3,12 +3,20 @@
 import io
 import json
 import zipfile
+from pathlib import Path
 from typing import Any
 
 from exports import formats
 from exports.formats import Found
 from exports.imported import ImportedConversation, ImportedMessage
 from exports.reading import Item, Limits, Reading
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def fixture(name: str) -> Any:
+    """An export of another system, in small: built by hand, with branches, odd entries and damage."""
+    return json.loads((FIXTURES / name).read_text())
 
 
 def items(data: bytes | str, name: str = "", **limits: int) -> list[Item]:

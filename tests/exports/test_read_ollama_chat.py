@@ -193,14 +193,14 @@ def test_two_messages_of_one_id_are_both_kept():
         ("b", "a", "user", "B"),
         ("a~3", "b", "user", "A"),
     ]
-    assert conversation.notes == ["2 messages had the id of another, and got one of their own."]
+    assert conversation.notes == ["2 messages with the id of another given a new one."]
 
 
 def test_circles_are_cut_where_the_file_enters_them():
     conversation = read(document(message("a", "c"), message("b", "a"), message("c", "b"), message("d", "d")))
 
     assert [(row[0], row[1]) for row in outline(conversation)] == [("a", None), ("b", "a"), ("c", "b"), ("d", None)]
-    assert conversation.notes == ["The file has messages that follow themselves; 2 circles cut open."]
+    assert conversation.notes == ["2 circles of messages cut open."]
 
 
 def test_messages_without_their_parent_begin_branches():
@@ -208,9 +208,7 @@ def test_messages_without_their_parent_begin_branches():
 
     assert [(row[0], row[1]) for row in outline(conversation)] == [("a", None), ("b", None), ("c", "b")]
     assert conversation.active_leaf is None
-    assert conversation.notes == [
-        "1 message followed one that is not in the file, and now begin branches of their own."
-    ]
+    assert conversation.notes == ["1 message cut off from a parent that is not in the file."]
 
 
 def test_a_chain_may_have_any_length_and_stand_backwards():
