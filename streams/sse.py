@@ -6,12 +6,13 @@ from contextlib import aclosing
 from contextvars import copy_context
 from functools import partial
 from http import HTTPStatus
-from io import BytesIO
+from tempfile import SpooledTemporaryFile
 from typing import Any, TypeVar
 
 import orjson
 from channels.exceptions import StopConsumer
 from channels.generic.http import AsyncHttpConsumer
+from django.conf import settings
 from django.core import signals
 from django.core.handlers.asgi import ASGIRequest, get_script_prefix
 from django.core.handlers.base import BaseHandler
@@ -87,6 +88,11 @@ class EventStreamConsumer(AsyncHttpConsumer):
 
     _handler: BaseHandler | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # A large one lies on disk.
+        self.body = SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115 (closed by respond)
+
     async def dispatch(self, message: dict[str, Any]) -> None:
         # Not through AsyncConsumer.dispatch(), which visits a thread to close connections that we never open.
         match message["type"]:
@@ -96,18 +102,20 @@ class EventStreamConsumer(AsyncHttpConsumer):
                 await self.http_disconnect(message)
 
     async def http_request(self, message: dict[str, Any]) -> None:
-        self.body.append(message.get("body", b""))
+        self.body.write(message.get("body", b""))
         if not message.get("more_body"):
-            answer = self.answer(b"".join(self.body))
-            self.answering = tasks.spawn(answer, name="answer", context=copy_context())
+            self.body.seek(0)
+            self.answering = tasks.spawn(self.answer(), name="answer", context=copy_context())
 
     async def http_disconnect(self, message: dict[str, Any]) -> None:
         if hasattr(self, "answering"):
             self.answering.cancel()
+        else:
+            self.body.close()
         raise StopConsumer
 
-    async def answer(self, body: bytes) -> None:
-        response, content = await self.in_thread(self.respond)(body)
+    async def answer(self) -> None:
+        response, content = await self.in_thread(self.respond)()
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
         headers += [(b"set-cookie", cookie.OutputString().encode("ascii")) for cookie in response.cookies.values()]
         await self.send_headers(status=response.status_code, headers=headers)
@@ -116,19 +124,20 @@ class EventStreamConsumer(AsyncHttpConsumer):
         else:
             await self.send_body(content)
 
-    def respond(self, body: bytes) -> tuple[HttpResponseBase, bytes]:
+    def respond(self) -> tuple[HttpResponseBase, bytes]:
         """The answer, and its content unless that is a stream of events."""
         set_script_prefix(get_script_prefix(self.scope))
         signals.request_started.send(sender=type(self), scope=self.scope)
-        response = self._responded(body)
+        response = self._responded()
         try:
             return response, b"" if isinstance(response, EventStreamResponse) else b"".join(response)
         finally:
             response.close()
+            self.body.close()
 
-    def _responded(self, body: bytes) -> HttpResponseBase:
+    def _responded(self) -> HttpResponseBase:
         try:
-            request = ASGIRequest(self.scope, BytesIO(body))
+            request = ASGIRequest(self.scope, self.body)
         except UnicodeDecodeError:
             return HttpResponseBadRequest()
         return self.handler().get_response(request)
