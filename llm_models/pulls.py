@@ -16,7 +16,7 @@ from llm_models.transfer import Transfer
 from streams.engine import Engine
 from streams.errors import ServerBusy
 from streams.events import Event
-from streams.reaper import lost
+from streams.reaper import interrupt, lost
 from streams.run import RESERVED_NUMBERS, Ending, Run
 from streams.threads import await_on_loop
 from streams.workers import worker_id
@@ -168,20 +168,7 @@ def last_event(job: PullJob) -> Event:
 
 def reap(jobs: PullJobQuerySet | None = None) -> int:
     """Mark as interrupted what has lost its process, and give how many there were."""
-    return sum(_interrupt(job) for job in lost(PullJob.objects.all() if jobs is None else jobs))
-
-
-@transaction.atomic
-def _interrupt(seen: PullJob) -> bool:
-    drained = PullRun.drained
-    return seen.lock_as_seen() and seen.finish(
-        drained.status,
-        # A reader may have seen numbers that were never saved. What it is told now is numbered beyond them.
-        last_seq=seen.last_seq + 2,
-        error_code=drained.code,
-        error_detail=drained.detail,
-        error_is_retryable=drained.retryable,
-    )
+    return sum(interrupt(job, PullRun.drained) for job in lost(PullJob.objects.all() if jobs is None else jobs))
 
 
 def _progress(state: Transfer | PullJob) -> Progress:

@@ -7,10 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 from django import db
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from streams.models import RunQuerySet
+from streams.models import RunQuerySet, RunRow
+from streams.run import Ending
 from streams.threads import in_database_thread
 from streams.workers import is_dead, is_of_this_host
 
@@ -32,6 +34,19 @@ def lost(rows: RunQuerySet[Any]) -> RunQuerySet[Any]:
     dead = {worker for worker in workers - elsewhere if is_dead(worker)}
     silent = Q(worker_id__in=elsewhere, heartbeat_at__lt=timezone.now() - HEARTBEAT_MAY_BE_OLD)
     return running.filter(silent | Q(worker_id__in=dead))
+
+
+@transaction.atomic
+def interrupt(seen: RunRow, ending: Ending) -> bool:
+    """End it, unless it has ended, or shown a sign of life, since it was read."""
+    return seen.lock_as_seen() and seen.finish(
+        ending.status,
+        # A reader may have seen numbers that were never saved. What it is told now is numbered beyond them.
+        last_seq=seen.last_seq + 2,
+        error_code=ending.code,
+        error_detail=ending.detail,
+        error_is_retryable=ending.retryable,
+    )
 
 
 async def keep_reaping(reap: Callable[[], int]) -> None:
