@@ -49,6 +49,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         long = (f"prompt_template__{name}" for name in ("content", "variables", "description", "laid"))
         return self.select_related("prompt_template").defer(*long)
 
+    def imported_from(self, source: str, source_ids: Iterable[str]) -> Self:
+        """Those that were imported from there, where they have these ids."""
+        return self.filter(source=source, source_id__in=source_ids).exclude(source_id="")  # as its index does
+
     def lock(self, pk: UUID) -> bool:
         """Keep others from changing the row until the transaction ends. False if it is gone.
 
@@ -336,6 +340,8 @@ class Message(models.Model):
     prompt_tokens = models.PositiveIntegerField(null=True, blank=True)
     completion_tokens = models.PositiveIntegerField(null=True, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
+    # What it is called where it was imported from: by this it is known when it comes again. Else empty.
+    source_id = models.CharField(max_length=200, blank=True, default="", editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = MessageQuerySet.as_manager()
