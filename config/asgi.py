@@ -20,10 +20,11 @@ from config.access import AccessLog
 from config.bodies import BodyLimit
 from config.lifespan import Lifespan
 from config.origins import KnownOrigins
+from exports.imports import routing as imports
 from llm_models import routing as llm_models
 from streams.sse import RequestConsumer
 
-streams = [*chat.http_urlpatterns, *llm_models.http_urlpatterns]
+streams = [*chat.http_urlpatterns, *llm_models.http_urlpatterns, *imports.http_urlpatterns]
 # Whether the process lives is to be told also when all its threads wait for a lock.
 healths = re_path(r"^health(/|$)", django_application)  # type: ignore[arg-type]  # Channels routes to applications
 everything_else = re_path(r"", RequestConsumer.as_asgi())

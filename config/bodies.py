@@ -1,10 +1,12 @@
 """How large a request may be, for every HTTP door alike."""
 
+from functools import cache
 from typing import Any
 
 import orjson
 from asgiref.typing import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, HTTPScope
 from django.conf import settings
+from django.urls import reverse
 
 
 class BodyLimit:
@@ -14,7 +16,7 @@ class BodyLimit:
         self.application = application
 
     async def __call__(self, scope: HTTPScope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        limit = settings.CHAT_MAX_BODY_BYTES
+        limit = settings.CHAT_MAX_IMPORT_BYTES if scope["path"] in import_paths() else settings.CHAT_MAX_BODY_BYTES
         received = _declared_length(scope)
 
         def is_too_large() -> bool:
@@ -33,6 +35,12 @@ class BodyLimit:
             await self.application(scope, counting, send)
         if is_too_large():
             await _refuse(send, f"A request may have {limit} bytes.")
+
+
+@cache
+def import_paths() -> frozenset[str]:
+    """Where files of conversations come in."""
+    return frozenset({reverse("import-conversations")})
 
 
 def _declared_length(scope: HTTPScope) -> int:

@@ -1,3 +1,3 @@
-from django.urls import URLPattern
+from exports.imports.urls import urlpatterns as imports
 
-urlpatterns: list[URLPattern] = []
+urlpatterns = [*imports]

@@ -30,6 +30,8 @@ _executor = ThreadPoolExecutor(settings.DATABASE_THREADS, thread_name_prefix=NAM
 _requests = ThreadPoolExecutor(settings.REQUEST_THREADS, thread_name_prefix=f"{NAME}-requests")
 # What runs have brought is saved here, however many requests hold the other threads, waiting for Ollama or a lock.
 _saving = ThreadPoolExecutor(1, thread_name_prefix=f"{NAME}-saving")
+# Long work goes on here in short steps, one after the other, whoever's it is.
+_working = ThreadPoolExecutor(1, thread_name_prefix=f"{NAME}-working")
 _loop: contextvars.ContextVar[asyncio.AbstractEventLoop] = contextvars.ContextVar("loop that waits for this thread")
 _kept: WeakSet[BaseDatabaseWrapper] = WeakSet()
 
@@ -47,6 +49,11 @@ def in_request_thread(function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
 def in_saving_thread(function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
     """The async twin of a function that saves what runs have brought."""
     return _async_twin(function, _saving)
+
+
+def in_working_thread(function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
+    """The async twin of a function that does a step of long work."""
+    return _async_twin(function, _working)
 
 
 def _async_twin(function: Callable[P, R], executor: ThreadPoolExecutor) -> Callable[P, Awaitable[R]]:

@@ -125,7 +125,8 @@ class LiveServer:
             barrier = Barrier(pool._max_workers)
             for waiting in [pool.submit(barrier.wait, PATIENCE) for _ in range(barrier.parties)]:
                 waiting.result(PATIENCE)
-        threads._saving.submit(bool).result(PATIENCE)
+        for pool in (threads._working, threads._saving):
+            pool.submit(bool).result(PATIENCE)
 
 
 async def _end_all(engine: Engine[Any]) -> None:

@@ -31,6 +31,7 @@ from conversations.serializers import (
     StretchParameters,
     StretchSerializer,
 )
+from exports.imports.serializers import ImportSerializer, ReportItem, ReportSerializer
 from llm_models.errors import OllamaError
 from llm_models.options import OptionsSerializer
 from llm_models.serializers import InstalledModel, ModelDetails, ModelInfo, PullJobSerializer, RunningModel
@@ -169,6 +170,9 @@ def test_every_validation_code_of_ours_is_documented():
         ("### `POST /api/chat/search`", ResultSerializer),
         ("### `POST /api/chat/search`", ResultsSerializer),
         ("### The pull object", PullJobSerializer),
+        ("#### The report", ReportSerializer),
+        ("#### The report", ReportItem),
+        ("### The import object", ImportSerializer),
         ("### The template object", PromptTemplateSerializer),
         ("### `GET /api/prompts/templates/{slug}/versions`", PromptVersionSerializer),
     ],
@@ -194,7 +198,11 @@ def test_every_field_and_query_parameter_of_the_schema_is_documented(client):
 # --- Streams --------------------------------------------------------------------------------------
 
 EVENTS = [event for event in ours(Event) if isinstance(event.__dict__.get("name"), str)]
-EVENT_SECTIONS = {"chat.events": "## Events", "llm_models.events": "## The events of a pull"}
+EVENT_SECTIONS = {
+    "chat.events": "## Events",
+    "llm_models.events": "## The events of a pull",
+    "exports.imports.events": "## The events of an import",
+}
 
 
 def test_the_events_were_found():

@@ -1,0 +1,40 @@
+"""The events of an import. docs/streaming.md tells clients what each means."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from streams.events import Event, State
+
+
+@dataclass(frozen=True, slots=True)
+class ImportProgress(State):
+    name: ClassVar = "progress"
+
+    processed: int
+    total: int
+    created: int
+    updated: int
+    skipped: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportDone(Event):
+    name: ClassVar = "done"
+    is_last: ClassVar = True
+
+    status: str
+    created: int
+    updated: int
+    skipped: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportFailed(Event):
+    name: ClassVar = "error"
+    is_last: ClassVar = True
+
+    code: str
+    detail: str
+    retryable: bool

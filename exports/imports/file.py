@@ -1,0 +1,89 @@
+"""One file on its way in: read item by item, and written batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO
+
+from django.conf import settings
+
+from accounts.models import User
+from exports import formats
+from exports.imports import importer
+from exports.imports.errors import NothingRecognised
+from exports.imports.importer import Candidate, Importer
+from exports.imports.report import Entry, Report
+from exports.reading import Limits, Reading
+
+MEGABYTE = 1024**2
+
+LARGEST_API_ITEM = 32 * MEGABYTE
+MOST_ZIP_MEMBERS = 10_000
+LARGEST_ZIP_RATIO = 100  # texts are packed to a tenth, and seldom to a thirtieth
+LARGEST_ZIP = 10  # times the size that an upload may have, unpacked
+
+
+def opened(file: IO[bytes], name: str) -> Reading:
+    """A file that came through the API or the admin. Raises UnreadableFile."""
+    most = settings.CHAT_MAX_IMPORT_BYTES
+    limits = Limits(
+        item_bytes=LARGEST_API_ITEM,
+        zip_members=MOST_ZIP_MEMBERS,
+        zip_bytes=most * LARGEST_ZIP if most else None,
+        zip_ratio=LARGEST_ZIP_RATIO,
+    )
+    return Reading(file, name, limits)
+
+
+def is_small(reading: Reading) -> bool:
+    """Small enough to be imported while the client waits. Of a zip, that is what it unpacks to."""
+    most = settings.CHAT_IMPORT_INLINE_BYTES
+    return not most or reading.size <= most
+
+
+class Import:
+    def __init__(
+        self,
+        reading: Reading,
+        owner: User,
+        limits: importer.Limits | None = None,
+        dry_run: bool = False,
+        verbatim: bool = False,
+    ) -> None:
+        self.reading = reading
+        self.report = Report(dry_run)
+        self._importer = Importer(owner, limits, dry_run)
+        self._verbatim = verbatim
+
+    @property
+    def total(self) -> int:
+        """How many items the file has, going by the bytes that have been read of it."""
+        done, position = self.report.processed, self.reading.position
+        return max(done, round(done * self.reading.size / position)) if position else done
+
+    def steps(self) -> Iterator[list[Entry]]:
+        """What became of each batch, which is committed.
+
+        Raises UnreadableFile if nothing in the file is JSON, and at the end NothingRecognised if it holds no
+        conversation.
+        """
+        for entries in self._importer.run(self._candidates()):
+            self.report.add(entries)
+            yield entries
+        self.report.notes = list(self.reading.notes)
+        if not self.report.has_recognised:
+            raise NothingRecognised
+
+    def to_the_end(self) -> Report:
+        for _ in self.steps():
+            pass
+        return self.report
+
+    def _candidates(self) -> Iterator[Candidate]:
+        for found in formats.conversations(self.reading, verbatim=self._verbatim):
+            entry = Entry(found.index, found.place, found.source, found.source_id, found.title)
+            if found.problem:
+                entry.end("failed", found.problem.code, found.problem.detail)
+            if found.conversation:
+                entry.notes = found.conversation.notes
+            yield Candidate(entry, found.conversation)

@@ -1,0 +1,97 @@
+"""Documents of our own format, as a client would make them, and ways to bring them in."""
+
+import io
+import json
+import zipfile
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from conversations.models import Conversation
+from tests.live import error_of
+
+URL = "/api/export/conversations/import"
+BEGAN = datetime(2024, 5, 1, 9, 30, tzinfo=UTC)
+
+
+def message(message_id: str, parent_id: str | None = None, content: str = "Hello", **fields: Any) -> dict[str, Any]:
+    """A turn of its own minute: the one that its id counts, if that ends with a number."""
+    role = "assistant" if parent_id else "user"
+    minute = int("".join(filter(str.isdigit, message_id)) or 0)
+    created_at = (BEGAN + timedelta(minutes=minute)).isoformat()
+    turn = {"id": message_id, "parent_id": parent_id, "role": role, "content": content, "created_at": created_at}
+    return turn | fields
+
+
+def path(length: int, begins_at: int = 1) -> list[dict[str, Any]]:
+    """Messages below one another: m1, m2 …"""
+    numbers = range(begins_at, begins_at + length)
+    return [message(f"m{n}", f"m{n - 1}" if n > 1 else None, f"Message {n}") for n in numbers]
+
+
+def document(
+    conversation_id: str = "c1", messages: list[dict[str, Any]] | None = None, **fields: Any
+) -> dict[str, Any]:
+    messages = path(2) if messages is None else messages
+    conversation = {
+        "id": conversation_id,
+        "title": "Sourdough",
+        "active_leaf_id": messages[-1]["id"] if messages else None,
+        "created_at": BEGAN.isoformat(),
+        "updated_at": (BEGAN + timedelta(hours=1)).isoformat(),
+        **fields,
+        "messages": messages,
+    }
+    return {"format": "ollama-chat", "version": "1.0", "conversation": conversation}
+
+
+def lines(*values: Any) -> bytes:
+    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
+
+
+def zipped(**members: Any) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("__", "."), content if isinstance(content, bytes) else json.dumps(content))
+    return packed.getvalue()
+
+
+def bring(client: Any, body: Any, dry_run: bool = False) -> Any:
+    """The report of an import by a body of JSON."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = client.post(f"{URL}?dry_run={str(dry_run).lower()}", data, content_type="application/json")
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def upload(client: Any, name: str, content: bytes) -> Any:
+    """The report of an import by a file."""
+    answer = client.post(URL, {"file": SimpleUploadedFile(name, content)}, format="multipart")
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def refused(client: Any, body: bytes) -> tuple[int, str]:
+    answer = client.post(URL, body, content_type="application/json")
+    return answer.status_code, error_of(answer)["code"]
+
+
+def counts(report: Any) -> dict[str, int]:
+    """Those that are not 0."""
+    return {name: report[name] for name in ("created", "updated", "skipped", "failed") if report[name]}
+
+
+def the_only(report: Any) -> Any:
+    [item] = report["items"]
+    return item
+
+
+def imported(report: Any) -> Conversation:
+    return Conversation.objects.get(pk=the_only(report)["conversation_id"])
+
+
+def tree_of(conversation: Conversation) -> dict[str, str | None]:
+    """What stands under what, by the ids of the file."""
+    return dict(conversation.messages.values_list("source_id", "parent__source_id"))
