@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import IO
+from dataclasses import dataclass, field
+from typing import IO, Self
 
 from django.conf import settings
 
@@ -41,24 +42,37 @@ def is_small(reading: Reading) -> bool:
     return not most or reading.size <= most
 
 
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How a file is to be imported. `source` is the only one that is taken, if it is given."""
+
+    limits: importer.Limits = field(default_factory=importer.Limits)
+    dry_run: bool = False
+    verbatim: bool = False
+    source: str = ""
+
+    @classmethod
+    def of_the_api(cls, dry_run: bool) -> Self:
+        return cls(importer.Limits.of_the_api(), dry_run)
+
+
 class Import:
+    """`name` is put before the places in the report, which may be of several files."""
+
     def __init__(
-        self,
-        reading: Reading,
-        owner: User,
-        limits: importer.Limits | None = None,
-        dry_run: bool = False,
-        verbatim: bool = False,
+        self, reading: Reading, owner: User, wishes: Wishes, report: Report | None = None, name: str = ""
     ) -> None:
         self.reading = reading
-        self.report = Report(dry_run)
-        self._importer = Importer(owner, limits, dry_run)
-        self._verbatim = verbatim
+        self.wishes = wishes
+        self.report = report or Report(wishes.dry_run)
+        self._importer = Importer(owner, wishes.limits, wishes.dry_run)
+        self._before = self.report.processed
+        self._name = f"{name}, " if name else ""
 
     @property
     def total(self) -> int:
         """How many items the file has, going by the bytes that have been read of it."""
-        done, position = self.report.processed, self.reading.position
+        done, position = self.report.processed - self._before, self.reading.position
         return max(done, round(done * self.reading.size / position)) if position else done
 
     def steps(self) -> Iterator[list[Entry]]:
@@ -67,11 +81,13 @@ class Import:
         Raises UnreadableFile if nothing in the file is JSON, and at the end NothingRecognised if it holds no
         conversation.
         """
+        has_recognised = False
         for entries in self._importer.run(self._candidates()):
+            has_recognised = has_recognised or any(entry.is_recognised for entry in entries)
             self.report.add(entries)
             yield entries
-        self.report.notes = list(self.reading.notes)
-        if not self.report.has_recognised:
+        self.report.notes += [self._name + note for note in self.reading.notes]
+        if not has_recognised:
             raise NothingRecognised
 
     def to_the_end(self) -> Report:
@@ -80,10 +96,15 @@ class Import:
         return self.report
 
     def _candidates(self) -> Iterator[Candidate]:
-        for found in formats.conversations(self.reading, verbatim=self._verbatim):
-            entry = Entry(found.index, found.place, found.source, found.source_id, found.title)
+        for found in formats.conversations(self.reading, verbatim=self.wishes.verbatim):
+            place = self._name + found.place
+            entry = Entry(self._before + found.index, place, found.source, found.source_id, found.title)
             if found.problem:
                 entry.end("failed", found.problem.code, found.problem.detail)
-            if found.conversation:
-                entry.notes = found.conversation.notes
-            yield Candidate(entry, found.conversation)
+                yield Candidate(entry)
+            elif self.wishes.source not in ("", found.source):
+                entry.end("failed", "unrecognised", "It is not of the format that was asked for.")
+                yield Candidate(entry)
+            else:
+                entry.notes = found.conversation.notes if found.conversation else []
+                yield Candidate(entry, found.conversation)

@@ -120,9 +120,9 @@ class Batch:
 
 
 class Importer:
-    def __init__(self, owner: User, limits: Limits | None = None, dry_run: bool = False) -> None:
+    def __init__(self, owner: User, limits: Limits, dry_run: bool = False) -> None:
         self.owner = owner
-        self.limits = limits or Limits()
+        self.limits = limits
         self.dry_run = dry_run
         self._now = timezone.now()
         self._planned: dict[int, array[int]] = {}  # by hashes, so that a file of any size can be tried

@@ -17,8 +17,7 @@ from rest_framework.exceptions import APIException
 from accounts.models import User
 from exports.imports.errors import ImportFinished
 from exports.imports.events import ImportDone, ImportFailed, ImportProgress
-from exports.imports.file import Import, opened
-from exports.imports.importer import Limits
+from exports.imports.file import Import, Wishes, opened
 from exports.imports.report import Entry
 from exports.models import ImportJob, ImportJobQuerySet
 from streams.engine import Engine
@@ -59,7 +58,7 @@ class ImportRun(Run):
 
     async def work(self) -> None:
         reading = await in_working_thread(opened)(self.file, self.job.file_name)
-        self._importing = Import(reading, self.job.owner, Limits.of_the_api(), self.job.dry_run)
+        self._importing = Import(reading, self.job.owner, Wishes.of_the_api(self.job.dry_run))
         steps = self._importing.steps()
         try:
             while await _next(steps):

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import IO, Any
 from uuid import UUID
 
-MOST_ITEMS = 10_000
+import orjson
 
-# What is said of an item in which no conversation was seen.
-NOT_RECOGNISED = ("unrecognised", "parse_error")
+MOST_ITEMS = 10_000
 
 COUNTS = ("created", "updated", "skipped", "failed")
 
@@ -32,6 +31,11 @@ class Entry:
     detail: str | None = None
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def is_recognised(self) -> bool:
+        """Something was seen in it, whatever became of that."""
+        return self.code not in ("unrecognised", "parse_error")
+
     def end(self, status: str, code: str | None = None, detail: str | None = None) -> None:
         self.status, self.code, self.detail = status, code, detail
         self.messages = 0
@@ -51,15 +55,16 @@ class Report:
         self.messages = 0
         self.notes: list[str] = []
         self.items: list[dict[str, Any]] = []
-        self.has_recognised = False
 
     def add(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
             self.counts[entry.status] += 1
             self.messages += entry.messages
-            self.has_recognised = self.has_recognised or entry.code not in NOT_RECOGNISED
-            if len(self.items) < MOST_ITEMS:
-                self.items.append(entry.as_dict())
+            self.keep(entry.as_dict())
+
+    def keep(self, item: dict[str, Any]) -> None:
+        if len(self.items) < MOST_ITEMS:
+            self.items.append(item)
 
     @property
     def processed(self) -> int:
@@ -73,3 +78,20 @@ class Report:
             "notes": self.notes,
             "items": self.items,
         }
+
+
+class WrittenReport(Report):
+    """Has all items, in a file to which they are written as they come. What is written is what `as_dict` would give."""
+
+    def __init__(self, file: IO[bytes], dry_run: bool = False) -> None:
+        super().__init__(dry_run)
+        self._file = file
+        self._file.write(b'{"items": [')
+
+    def keep(self, item: dict[str, Any]) -> None:
+        self._file.write((b"\n" if self.processed == 1 else b",\n") + orjson.dumps(item))
+
+    def end(self) -> None:
+        rest = self.as_dict() | {"omitted": 0}
+        del rest["items"]
+        self._file.write(b"\n],\n" + orjson.dumps(rest).removeprefix(b"{") + b"\n")

@@ -18,8 +18,7 @@ from rest_framework.viewsets import ReadOnlyModelViewSet
 from accounts.permissions import user_of
 from exports.errors import UnreadableFile
 from exports.imports import jobs, schema, serializers
-from exports.imports.file import Import, is_small, opened
-from exports.imports.importer import Limits
+from exports.imports.file import Import, Wishes, is_small, opened
 from exports.imports.parsers import JSONFileParser
 from exports.models import ImportJob, ImportJobQuerySet
 from streams.sse import watch
@@ -38,7 +37,7 @@ class ImportView(APIView):
         with closing(file):
             reading = opened(file, name)
             if is_small(reading):
-                report = Import(reading, owner, Limits.of_the_api(), dry_run).to_the_end()
+                report = Import(reading, owner, Wishes.of_the_api(dry_run)).to_the_end()
                 return Response(report.as_dict())
             job = jobs.engine.begin(owner, file, name, dry_run)
             return Response(serializers.ImportSerializer(job).data, status=status.HTTP_202_ACCEPTED)
