@@ -13,7 +13,7 @@ from exports.errors import CannotImport
 
 CHUNK = 1024 * 1024
 
-BLANK = b" \t\r\n"
+BLANKS = re.compile(rb"[ \t\r\n]*+")
 QUOTE, COMMA = b'",'
 OPENING = b"[{"
 
@@ -57,12 +57,11 @@ class Window:
     def peek(self) -> bytes:
         """The next byte that is not blank, which `start` moves on to. Nothing at the end."""
         while True:
-            seen = self.data[self.start : self.start + CHUNK]
-            rest = seen.lstrip(BLANK)
-            self.start += len(seen) - len(rest)
-            if rest:
-                return rest[:1]
-            if not seen and not self.more():
+            blank = BLANKS.match(self.data, self.start)
+            self.start = blank.end() if blank else self.start
+            if self.start < len(self.data):
+                return self.data[self.start : self.start + 1]
+            if not self.more():
                 return b""
 
     def take(self, end: int) -> bytes:

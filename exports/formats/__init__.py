@@ -12,14 +12,14 @@ from typing import Any
 
 from conversations.titles import clean_title
 from exports.errors import CannotImport
-from exports.formats import chatgpt, ollama_chat
+from exports.formats import chatbotui, chatgpt, claude, librechat, ollama_chat, open_webui
 from exports.formats.fields import as_text, digest
 from exports.imported import ImportedConversation
 from exports.reading import Item
 from exports.sanitising import sanitise
 
 # The first that recognises an item reads it.
-FORMATS: tuple[ModuleType, ...] = (ollama_chat, chatgpt)
+FORMATS: tuple[ModuleType, ...] = (ollama_chat, claude, open_webui, chatgpt, librechat, chatbotui)
 
 LONGEST_NAME = 200  # of titles and of models
 
@@ -75,7 +75,8 @@ def _found(index: int, item: Item, place: str, value: object, *, verbatim: bool)
     except CannotImport as problem:
         found.problem = problem
         return found
-    found.conversation.notes[:0] = item.notes
+    # What was told of an item that holds several is told with the first of them.
+    found.conversation.notes[:0], item.notes = item.notes, []
     if not verbatim:
         sanitise(found.conversation)
     found.source_id, found.title = found.conversation.source_id, found.conversation.title
@@ -105,8 +106,11 @@ def _name(conversation: ImportedConversation) -> None:
 
 def _unfolded(item: Item) -> Iterator[tuple[str, Any]]:
     """The conversations of an item that holds several; else the item."""
-    if isinstance(item.value, list):
-        for number, value in enumerate(item.value, start=1):
+    within = item.value
+    if isinstance(within, dict):
+        within = chatbotui.unfolded(within, item.notes)
+    if isinstance(within, list):
+        for number, value in enumerate(within, start=1):
             yield f"{item.place}, item {number}", value
     else:
         yield item.place, item.value

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from exports.errors import CannotImport
 from exports.formats.chatgpt_content import text_of, thinking_of, with_links
 from exports.formats.fields import as_id, as_mapping, as_text, as_time, mappings
 from exports.formats.markup import mark, paragraphs, tool_call
@@ -32,10 +33,12 @@ ABOUT = ("gizmo_id", "conversation_template_id", "conversation_origin", "memory_
 
 
 def recognises(value: dict[str, Any]) -> bool:
-    return isinstance(value.get("mapping"), dict)
+    return "mapping" in value
 
 
 def read(value: dict[str, Any]) -> ImportedConversation:
+    if not isinstance(value["mapping"], dict):
+        raise CannotImport("invalid", "mapping: This is no object.")
     nodes = Nodes()
     for name, node in value["mapping"].items():
         nodes.add(as_id(name) or NAMELESS, node)

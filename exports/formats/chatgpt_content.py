@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from exports.formats.fields import as_mapping, as_text, mappings
 from exports.formats.markup import fenced, fenced_json, link, mark, paragraphs
 from exports.wording import Tally
+
+# Of one message; each is looked for in all of its text.
+MOST_REFERENCES = 500
 
 PICTURES = ("image_asset_pointer",)
 RECORDINGS = ("audio_asset_pointer", "video_container_asset_pointer", "real_time_user_audio_video_asset_pointer")
@@ -81,19 +85,23 @@ def _unknown(told: object, tally: Tally) -> str:
 
 def with_links(text: str, metadata: dict[str, Any]) -> str:
     """Citations as links. They are marked in the text: by what they replace, or by where they begin and end."""
-    if not metadata.get("content_references") and not metadata.get("citations"):
-        return text
-    for reference in mappings(metadata.get("content_references")):
-        matched = as_text(reference.get("matched_text"))
-        if matched.strip():
-            text = text.replace(matched, _sources(reference), 1)
-    places = sorted(_places(text, metadata), reverse=True)
-    before = len(text)
-    for start, end, replacement in places:
-        if end <= before:
-            text = text[:start] + replacement + text[end:]
-            before = start
+    if metadata.get("content_references"):
+        for reference in islice(mappings(metadata["content_references"]), MOST_REFERENCES):
+            matched = as_text(reference.get("matched_text"))
+            if matched.strip():
+                text = text.replace(matched, _sources(reference), 1)
+    if metadata.get("citations"):
+        text = _replaced(text, sorted(_places(text, metadata)))
     return text
+
+
+def _replaced(text: str, places: list[tuple[int, int, str]]) -> str:
+    parts, at = [], 0
+    for start, end, replacement in places:
+        if start >= at:
+            parts += [text[at:start], replacement]
+            at = end
+    return "".join([*parts, text[at:]])
 
 
 def _sources(reference: dict[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-LONGEST_ID = 200
+LONGEST_ID = 180  # room for what tells those apart that one message becomes
+LONGEST_NUMBER = 30
 LARGEST_COUNT = 2**31 - 1
 # Of what is kept as JSON. What is nested deeper than this could not be written again.
 DEEPEST = 100
@@ -40,10 +41,11 @@ def mappings(value: object) -> Iterator[dict[str, Any]]:
 
 def as_id(value: object) -> str:
     """Text or a number as an id that we can keep; "" if it is neither."""
+    if isinstance(value, str) and len(value) <= LONGEST_ID:
+        return value
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    text = as_text(value)
-    return text if len(text) <= LONGEST_ID else digest(text)
+        return str(value)
+    return digest(value) if isinstance(value, str) else ""
 
 
 def digest(*parts: object) -> str:
@@ -79,7 +81,7 @@ def _from_iso(value: str) -> datetime | None:
     try:
         time = datetime.fromisoformat(value)
     except ValueError:
-        return _from_epoch(float(value)) if value.isdecimal() and len(value) < LONGEST_ID else None
+        return _from_epoch(float(value)) if value.isdecimal() and len(value) < LONGEST_NUMBER else None
     try:
         time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except OverflowError:
@@ -95,6 +97,11 @@ def is_shallow(value: object) -> bool:
         if not level:
             return True
     return False
+
+
+def shallow(value: object) -> Any:
+    """The value if it can be kept as JSON, else None."""
+    return value if is_shallow(value) else None
 
 
 def _within(value: object) -> list[object]:

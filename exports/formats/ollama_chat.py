@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from django.core.exceptions import ValidationError
-
 from conversations.models import Message
+from conversations.titles import clean_title
 from exports.errors import CannotImport
 from exports.formats.fields import as_count, as_id, as_time, is_shallow
+from exports.formats.options import sorted_out
 from exports.formats.tree import plant
 from exports.imported import ImportedConversation, ImportedMessage
 from exports.wording import counted
-from llm_models.options import validate_options
 
 SOURCE = "import:ollama_chat"
 FORMAT, VERSION = "ollama-chat", "1.0"
@@ -115,13 +114,10 @@ NAMES = {str: "text", bool: "true or false", dict: "object", list: "list"}
 
 
 def _drop_unknown_options(conversation: ImportedConversation) -> None:
-    if not conversation.options:
-        return
-    try:
-        validate_options(conversation.options)
-    except ValidationError as exc:
-        conversation.options = {}
-        conversation.notes.append(f"Its options were left out: {' '.join(exc.messages)}")
+    conversation.options, others = sorted_out(conversation.options)
+    if others:
+        names = ", ".join(clean_title(name)[:40] for name in others)
+        conversation.notes.append(f"Options that Ollama does not have, or not so, left out: {names}.")
 
 
 def _end_streaming(conversation: ImportedConversation) -> None:

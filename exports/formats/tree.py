@@ -25,8 +25,8 @@ def plant(
     """
     left_out = left_out or {}
     _name_apart(conversation)
+    _hang(conversation, left_out)
     if not _stand_in_order(conversation.messages):
-        _hang(conversation, left_out)
         _order(conversation)
     _date(conversation)
     # Sorting is stable: of one time, parents stay before their children.
