@@ -85,6 +85,7 @@ class Command(BaseCommand):
         counts = ", ".join(f"{report.counts[name]:,} {name}" for name in COUNTS)
         rate = f"{report.messages:,} messages in {seconds:.1f} s, {report.messages / seconds:,.0f} a second"
         self.stdout.write(f"{'Dry run: ' if report.dry_run else ''}{counts}; {rate}.")
+        self.stdout.flush()  # before what is said on the other stream
 
 
 def _owner(username: str) -> User:
