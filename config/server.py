@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import daphne.cli
@@ -67,6 +68,17 @@ class Server(daphne.server.Server):
         super().listen_success(port)
         self._ports.append(port)
         self.on_listening()
+
+    def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
+        queue = super().create_application(protocol, scope)
+        if application := self.connections.get(protocol, {}).get("application_instance"):
+            application.add_done_callback(partial(self._application_ended, protocol))
+        return queue
+
+    def _application_ended(self, protocol: Any, application: asyncio.Future[None]) -> None:
+        """Daphne would keep a client waiting for the rest of an answer that was broken off."""
+        if application.cancelled() and "disconnected" not in self.connections.get(protocol, {}):
+            protocol.transport.abortConnection()
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
         """Daphne would buffer without end what a slow client does not take; here the sender waits for it."""

@@ -17,6 +17,7 @@ from conversations.models import Conversation
 from conversations.search import finder
 
 YES_OR_NO = [("true", "true"), ("false", "false")]
+ARCHIVED = [*YES_OR_NO, ("any", "any")]
 
 
 class WordField(forms.ChoiceField):
@@ -68,8 +69,9 @@ class TitleFilter(django_filters.CharFilter):
         return finder.titled(qs, self.parent.request.user.pk, value) if value else qs
 
 
-class ConversationFilter(django_filters.FilterSet):
-    is_archived = ArchivedFilter(choices=[*YES_OR_NO, ("any", "any")])
+class ConversationCriteria(django_filters.FilterSet):
+    """Which conversations; not in which order."""
+
     is_pinned = YesOrNoFilter()
     model_name = django_filters.CharFilter(max_length=200)
     source = django_filters.CharFilter(max_length=30)
@@ -79,11 +81,15 @@ class ConversationFilter(django_filters.FilterSet):
     updated_before = MomentFilter("updated_at", "lt", help_text="Exclusive.")
     # No longer than a title can be.
     search = TitleFilter(max_length=200, help_text="Words of the title, or their beginnings.")
-    ordering = django_filters.OrderingFilter(fields=["created_at", "updated_at", "title", "message_count"])
 
     class Meta:
         model = Conversation
         fields: list[str] = []
+
+
+class ConversationFilter(ConversationCriteria):
+    is_archived = ArchivedFilter(choices=ARCHIVED)
+    ordering = django_filters.OrderingFilter(fields=["created_at", "updated_at", "title", "message_count"])
 
 
 class ConversationFilterBackend(DjangoFilterBackend):

@@ -1,5 +1,6 @@
 """The HTTP door: Django answers the request, and where that is an event stream, the log is followed from there."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -21,10 +22,11 @@ from django.urls import set_script_prefix
 from rest_framework.request import Request
 
 from streams import tasks
+from streams.downloads import Download
 from streams.engine import Engine
 from streams.events import Event, Numbered
 from streams.models import RunRow
-from streams.threads import in_database_thread, in_request_thread
+from streams.threads import in_database_thread, in_download_thread, in_request_thread
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ class EventStreamConsumer(AsyncHttpConsumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # A large one lies on disk.
-        self.body = SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115 (closed by respond)
+        self.body = SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115 (respond closes it)
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         # Not through AsyncConsumer.dispatch(), which visits a thread to close connections that we never open.
@@ -104,6 +106,7 @@ class EventStreamConsumer(AsyncHttpConsumer):
     async def http_request(self, message: dict[str, Any]) -> None:
         self.body.write(message.get("body", b""))
         if not message.get("more_body"):
+            self.application = asyncio.current_task()
             self.body.seek(0)
             self.answering = tasks.spawn(self.answer(), name="answer", context=copy_context())
 
@@ -115,25 +118,39 @@ class EventStreamConsumer(AsyncHttpConsumer):
         raise StopConsumer
 
     async def answer(self) -> None:
-        response, content = await self.in_thread(self.respond)()
+        try:
+            await self._answer()
+        except Exception:
+            # What has come must not pass for the whole: the application ends, and so the server breaks off.
+            if self.application:
+                self.application.cancel()
+            raise
+
+    async def _answer(self) -> None:
+        answer = await self.in_thread(self.respond)()
+        response = answer.response if isinstance(answer, Download) else answer
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
         headers += [(b"set-cookie", cookie.OutputString().encode("ascii")) for cookie in response.cookies.values()]
         await self.send_headers(status=response.status_code, headers=headers)
-        if isinstance(response, EventStreamResponse) and self.scope["method"] != "HEAD":
-            await self.stream(response.follow())
+        if isinstance(answer, Download):
+            await self.hand_out(answer)
+        elif isinstance(answer, EventStreamResponse) and self.scope["method"] != "HEAD":
+            await self.stream(answer.follow())
         else:
-            await self.send_body(content)
+            await self.send_body(b"")
 
-    def respond(self) -> tuple[HttpResponseBase, bytes]:
-        """The answer, and its content unless that is a stream of events."""
+    def respond(self) -> HttpResponseBase | Download:
+        """The answer; with the first piece of its content, unless it has none or that is a stream of events."""
         set_script_prefix(get_script_prefix(self.scope))
         signals.request_started.send(sender=type(self), scope=self.scope)
-        response = self._responded()
-        try:
-            return response, b"" if isinstance(response, EventStreamResponse) else b"".join(response)
-        finally:
+        with self.body:
+            response = self._responded()
+        if isinstance(response, EventStreamResponse) or self.scope["method"] == "HEAD":
             response.close()
-            self.body.close()
+            return response
+        download = Download(response)
+        download.read()
+        return download
 
     def _responded(self) -> HttpResponseBase:
         try:
@@ -141,6 +158,16 @@ class EventStreamConsumer(AsyncHttpConsumer):
         except UnicodeDecodeError:
             return HttpResponseBadRequest()
         return self.handler().get_response(request)
+
+    async def hand_out(self, download: Download) -> None:
+        try:
+            while not download.is_over:
+                await self.send_body(download.piece, more_body=True)  # returns when the client has room for more
+                await in_download_thread(download.read)()
+        finally:
+            if not download.is_over:
+                await in_download_thread(download.close)()
+        await self.send_body(download.piece)
 
     async def stream(self, events: AsyncGenerator[list[Numbered] | None, None]) -> None:
         await self.send_body(b"", more_body=True)  # the headers go out before the first event is there

@@ -32,6 +32,9 @@ _requests = ThreadPoolExecutor(settings.REQUEST_THREADS, thread_name_prefix=f"{N
 _saving = ThreadPoolExecutor(1, thread_name_prefix=f"{NAME}-saving")
 # Long work goes on here in short steps, one after the other, whoever's it is.
 _working = ThreadPoolExecutor(1, thread_name_prefix=f"{NAME}-working")
+# Large answers are written here, a piece at a time, so that no request waits for one. They share a core anyway, and on
+# SQLite a connection's cache.
+_downloads = ThreadPoolExecutor(1, thread_name_prefix=f"{NAME}-downloads")
 _loop: contextvars.ContextVar[asyncio.AbstractEventLoop] = contextvars.ContextVar("loop that waits for this thread")
 _kept: WeakSet[BaseDatabaseWrapper] = WeakSet()
 
@@ -54,6 +57,11 @@ def in_saving_thread(function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
 def in_working_thread(function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
     """The async twin of a function that does a step of long work."""
     return _async_twin(function, _working)
+
+
+def in_download_thread(function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
+    """The async twin of a function that writes a piece of a large answer."""
+    return _async_twin(function, _downloads)
 
 
 def _async_twin(function: Callable[P, R], executor: ThreadPoolExecutor) -> Callable[P, Awaitable[R]]:

@@ -125,7 +125,7 @@ class LiveServer:
             barrier = Barrier(pool._max_workers)
             for waiting in [pool.submit(barrier.wait, PATIENCE) for _ in range(barrier.parties)]:
                 waiting.result(PATIENCE)
-        for pool in (threads._working, threads._saving):
+        for pool in (threads._saving, threads._working, threads._downloads):
             pool.submit(bool).result(PATIENCE)
 
 
