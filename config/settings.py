@@ -29,7 +29,7 @@ CORS_ALLOW_HEADERS = [
     "last-event-id",
     "x-request-id",
 ]
-CORS_EXPOSE_HEADERS = ["location", "retry-after", "x-generation-id", "x-request-id"]
+CORS_EXPOSE_HEADERS = ["content-disposition", "location", "retry-after", "x-generation-id", "x-request-id"]
 
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"

@@ -53,7 +53,7 @@ def test_origins_that_are_allowed_may_read_every_answer(answers, settings):
     for door, answer in answers(Origin=ORIGIN).items():
         assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN, door
         exposed = {name.strip().lower() for name in answer.headers["Access-Control-Expose-Headers"].split(",")}
-        assert {"x-generation-id", "retry-after", "x-request-id"} <= exposed, door
+        assert {"x-generation-id", "retry-after", "x-request-id", "content-disposition"} <= exposed, door
 
 
 @pytest.mark.parametrize("path", ["/api/chat/stream", "/api/conversations"])

@@ -1,0 +1,76 @@
+"""Our own JSON: a conversation with its whole tree, as docs/export.schema.json describes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+from django.conf import settings
+from django.utils import timezone
+
+from conversations.models import Conversation
+from exports import saved
+from exports.saved import SavedMessage
+
+FORMAT = "ollama-chat"
+VERSION = "1.0"
+SCHEMA = settings.BASE_DIR / "docs" / "export.schema.json"
+
+
+def render(conversation: Conversation, messages: Iterable[SavedMessage], newline: bytes = b"\n") -> Iterator[bytes]:
+    """The document in pieces, each message in a line of its own."""
+    yield _dumps(_head(conversation)).removesuffix(b"}}") + b',"messages":['
+    separator = newline
+    for message in messages:
+        yield separator + _dumps(_message(message))
+        separator = b"," + newline
+    yield newline + b"]}}\n"
+
+
+def render_line(conversation: Conversation, messages: Iterable[SavedMessage]) -> Iterator[bytes]:
+    """The document as a line of JSONL."""
+    return render(conversation, messages, newline=b"")
+
+
+def _head(conversation: Conversation) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "exported_at": timezone.now(),
+        "conversation": {
+            "id": conversation.pk,
+            "title": conversation.title,
+            "system_prompt": conversation.system_prompt,
+            "model_name": conversation.model_name,
+            "options": orjson.Fragment(json.dumps(conversation.options)),
+            "is_pinned": conversation.is_pinned,
+            "is_archived": conversation.is_archived,
+            "created_at": conversation.created_at,
+            "updated_at": conversation.updated_at,
+            "active_leaf_id": conversation.active_leaf_id,
+        },
+    }
+
+
+def _message(message: SavedMessage) -> dict[str, Any]:
+    told = {
+        "id": message.id,
+        "parent_id": message.parent_id,
+        "role": message.role,
+        "content": message.content,
+        "thinking": message.thinking,
+        "tool_calls": orjson.Fragment(message.tool_calls),
+        "status": message.status,
+        "model_name": message.model_name,
+        "prompt_tokens": message.prompt_tokens,
+        "completion_tokens": message.completion_tokens,
+        "metadata": orjson.Fragment(message.metadata),
+        "created_at": message.created_at,
+    }
+    return told | {"images": saved.images(message)} if message.has_images else told
+
+
+def _dumps(value: dict[str, Any]) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_UTC_Z)

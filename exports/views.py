@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import orjson
+from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
+from django_filters.rest_framework import DjangoFilterBackend
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework.generics import GenericAPIView, get_object_or_404
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import Serializer
+from rest_framework.views import APIView
+
+from conversations.models import Conversation
+from exports import answers, documents
+from exports.filters import ExportFilter
+from exports.serializers import BranchesParameters, ExportParameters
+
+
+class ConversationFileView(APIView):
+    """One conversation as a file."""
+
+    format_name: ClassVar[str]
+
+    def file(self, request: Request, pk: str, branches: bool) -> StreamingHttpResponse:
+        conversation = get_object_or_404(Conversation.objects.for_user(request.user), pk=pk)
+        return answers.one(conversation, self.format_name, branches)
+
+
+class JsonView(ConversationFileView):
+    format_name = "json"
+
+    @extend_schema(responses={(200, "application/json"): OpenApiTypes.OBJECT})
+    def get(self, request: Request, pk: str) -> StreamingHttpResponse:
+        """The whole tree, as `/api/export/schema` describes it."""
+        return self.file(request, pk, branches=True)
+
+
+class MarkdownView(ConversationFileView):
+    format_name = "markdown"
+
+    @extend_schema(parameters=[BranchesParameters], responses={(200, "text/markdown"): OpenApiTypes.STR})
+    def get(self, request: Request, pk: str) -> StreamingHttpResponse:
+        """The active path, or all branches, as Markdown."""
+        return self.file(request, pk, **_checked(BranchesParameters, request))
+
+
+class HtmlView(ConversationFileView):
+    format_name = "html"
+
+    @extend_schema(parameters=[BranchesParameters], responses={(200, "text/html"): OpenApiTypes.STR})
+    def get(self, request: Request, pk: str) -> StreamingHttpResponse:
+        """The active path, or all branches, as a page that needs nothing but itself."""
+        return self.file(request, pk, **_checked(BranchesParameters, request))
+
+
+class ExportView(GenericAPIView[Conversation]):
+    filter_backends = [DjangoFilterBackend]
+    filterset_class = ExportFilter
+    pagination_class = None
+
+    def get_queryset(self) -> QuerySet[Conversation]:
+        return Conversation.objects.for_user(self.request.user)
+
+    @extend_schema(
+        parameters=[ExportParameters],
+        filters=True,
+        responses={(200, media): OpenApiTypes.BINARY for media in answers.CONTENT_TYPES.values()},
+    )
+    def get(self, request: Request) -> StreamingHttpResponse:
+        """All your conversations, or those that the filters leave, written while they are sent."""
+        asked = _checked(ExportParameters, request)
+        conversations = self.filter_queryset(self.get_queryset())
+        return answers.several(conversations, asked["format"], asked["content"], asked["branches"])
+
+
+class SchemaView(APIView):
+    authentication_classes = []
+    permission_classes = [AllowAny]
+
+    @extend_schema(responses={(200, "application/schema+json"): OpenApiTypes.OBJECT})
+    def get(self, request: Request) -> Response:
+        """The JSON Schema of our own export format. Anyone may read it."""
+        return Response(orjson.loads(documents.SCHEMA.read_bytes()), content_type="application/schema+json")
+
+
+def _checked(parameters: type[Serializer[Any]], request: Request) -> dict[str, Any]:
+    serializer = parameters(data=request.query_params)
+    serializer.is_valid(raise_exception=True)
+    values: dict[str, Any] = serializer.validated_data
+    return values
