@@ -7,11 +7,13 @@ too large is passed over without being held.
 from __future__ import annotations
 
 import re
-from typing import IO
+from typing import Protocol
 
 from exports.errors import CannotImport
 
 CHUNK = 1024 * 1024
+# What the next item begins with is looked for so far ahead, and not through all of a file that goes on otherwise.
+LARGEST_GUESS = 8 * CHUNK
 
 BLANKS = re.compile(rb"[ \t\r\n]*+")
 QUOTE, COMMA = b'",'
@@ -29,10 +31,14 @@ BETWEEN = re.compile(rb'\}(\s*+,\s*+\{\s*+"[^"\\]{1,40}"\s*+:)')
 Cut = bytes | CannotImport
 
 
+class Source(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
 class Window:
     """The part of a stream that is being looked at. `start` is where the item begins that is to be cut next."""
 
-    def __init__(self, stream: IO[bytes], largest: int) -> None:
+    def __init__(self, stream: Source, largest: int) -> None:
         self._stream = stream
         self._largest = largest
         self._read = 0
@@ -75,9 +81,9 @@ class Window:
         Far quicker than counting brackets, and if it is valid JSON it is the item: no part of a value is a value.
         """
         at = self.start
-        while self._between and len(self.data) - self.start <= self._largest:
+        while self._between and len(self.data) - self.start <= LARGEST_GUESS:
             if (end := self.data.find(self._between, at)) >= 0:
-                return self.data[self.start : end]
+                return self.data[self.start : end] if end - self.start <= self._largest else b""
             at = max(self.start, len(self.data) - len(self._between)) - self.start
             if not self.more():
                 break

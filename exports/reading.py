@@ -10,7 +10,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any
@@ -18,7 +18,7 @@ from typing import IO, Any
 import orjson
 
 from conversations.titles import clean_title
-from exports.cutting import OPENING, Cut, Window
+from exports.cutting import OPENING, Cut, Source, Window
 from exports.errors import CannotImport, UnreadableFile
 from exports.parsing import UNPARSED, parse, parse_as_it_is
 
@@ -71,7 +71,7 @@ class Part:
 
     name: str
     size: int
-    opened: Callable[[], AbstractContextManager[IO[bytes]]]
+    opened: Callable[[], AbstractContextManager[Source]]
 
 
 class Reading:
@@ -118,9 +118,8 @@ class Reading:
                 with part.opened() as stream:
                     self._window = Window(stream, self.limits.item_bytes)
                     yield from self._items_of(part, self._window)
-            except DAMAGED_ZIP as exc:
-                detail = f"The zip is damaged here, or packed in a way that cannot be read: {exc}"
-                yield Item(part.name, problem=CannotImport("parse_error", detail))
+            except DamagedMember as exc:
+                yield Item(part.name, problem=CannotImport("parse_error", str(exc)))
             self._done += part.size
             self._window = None
 
@@ -202,7 +201,7 @@ class Reading:
         self._refuse_bombs(members, chosen)
         if len(chosen) < len(members):
             self.notes.append(_left_alone([member for member in members if member not in chosen]))
-        return [Part(_shown(member), member.file_size, partial(archive.open, member)) for member in chosen]
+        return [Part(_shown(member), member.file_size, partial(_unpacked, archive, member)) for member in chosen]
 
     def _refuse_bombs(self, members: list[zipfile.ZipInfo], chosen: list[zipfile.ZipInfo]) -> None:
         limits = self.limits
@@ -214,6 +213,37 @@ class Reading:
             raise UnreadableFile(f"This zip unpacks to {unpacked} bytes; {limits.zip_bytes} is the limit.")
         if limits.zip_ratio is not None and unpacked > max(packed * limits.zip_ratio, HARMLESS_BYTES):
             raise UnreadableFile(f"This zip unpacks to more than {limits.zip_ratio} times its size.")
+
+
+class DamagedMember(Exception):  # noqa: N818 (named for what happened)
+    """A member of a zip cannot be unpacked, or no further."""
+
+
+class Unpacking:
+    """A member being read."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        with _telling_damage():
+            return self._stream.read(size)
+
+
+@contextmanager
+def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[Unpacking]:
+    with _telling_damage():
+        stream = archive.open(member)
+    with stream:
+        yield Unpacking(stream)
+
+
+@contextmanager
+def _telling_damage() -> Iterator[None]:
+    try:
+        yield
+    except DAMAGED_ZIP as exc:
+        raise DamagedMember(f"The zip is damaged here, or packed in a way that cannot be read: {exc}") from exc
 
 
 def _beginning(file: IO[bytes], name: str) -> bytes:

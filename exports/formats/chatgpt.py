@@ -132,7 +132,8 @@ class Nodes:
             self._fill_reply(message, told, content, metadata)
         elif message.role == "tool":
             message.metadata["tool_name"] = as_text(author.get("name"))
-        self._name_attachments(message, metadata)
+        if metadata.get("attachments"):
+            self._name_attachments(message, metadata)
         return True
 
     def _role(self, role: str) -> str:

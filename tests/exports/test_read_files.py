@@ -305,3 +305,10 @@ def test_a_zip_with_a_password_is_told():
 
     with pytest.raises(UnreadableFile, match="encrypted"):
         items(bytes(data))
+
+
+def test_a_list_of_which_the_items_change_is_read_to_its_end():
+    """What one begins with is expected of the next, but not relied on."""
+    given_items = [{"a": number} if number % 3 else {"b": [{"a": 1}, {"a": 2}], "a": number} for number in range(30)]
+
+    assert [item.value for item in items(json.dumps([*given_items, {"c": 1}]))] == [*given_items, {"c": 1}]
