@@ -120,7 +120,8 @@ class Nodes:
         role = as_text(author.get("role"))
         hidden = told.get("weight") == 0 or metadata.get("is_visually_hidden_from_conversation")
         text = text_of(content, self.tally)
-        if hidden and role != "tool":
+        is_call = role == "assistant" and told.get("recipient") not in (None, "all")
+        if hidden and not is_call and role != "tool":
             if text.strip():
                 self.tally.add("hidden message", "left out")
             return False
@@ -129,9 +130,12 @@ class Nodes:
         message.content = with_links(text, metadata)
         message.role = self._role(role)
         if message.role == "assistant":
-            self._fill_reply(message, told, content, metadata)
+            self._fill_reply(message, told, metadata)
         elif message.role == "tool":
             message.metadata["tool_name"] = as_text(author.get("name"))
+        if is_call:
+            message.tool_calls = [tool_call(told["recipient"], as_text(content.get("text")) or message.content)]
+            message.content = ""
         if metadata.get("attachments"):
             self._name_attachments(message, metadata)
         return True
@@ -142,9 +146,7 @@ class Nodes:
         self.tally.add("message", "of an unknown role kept as a reply")
         return "assistant"
 
-    def _fill_reply(
-        self, message: ImportedMessage, told: dict[str, Any], content: dict[str, Any], metadata: dict[str, Any]
-    ) -> None:
+    def _fill_reply(self, message: ImportedMessage, told: dict[str, Any], metadata: dict[str, Any]) -> None:
         message.model_name = as_text(metadata.get("model_slug"))
         message.status = STATUSES.get(as_text(told.get("status")), "complete")
         end = as_mapping(metadata.get("finish_details")).get("type")
@@ -152,11 +154,6 @@ class Nodes:
             message.status = "stopped"
         elif end not in (None, "stop"):
             message.metadata["finish_reason"] = as_text(end)
-        recipient = as_text(told.get("recipient"))
-        if recipient not in ("", "all"):
-            said = as_text(content.get("text")) or message.content
-            message.tool_calls = [tool_call(recipient, said)]
-            message.content = ""
 
     def _name_attachments(self, message: ImportedMessage, metadata: dict[str, Any]) -> None:
         """Files are not in the export; pictures are marked where they stand in the text."""

@@ -67,7 +67,7 @@ class Reader:
         sender = as_text(told.get("sender"))
         if sender not in ROLES:
             self.tally.add("message", "of an unknown sender kept as a reply")
-        name = as_id(told.get("uuid")) or digest(self.turns.newest, sender, told.get("text"))
+        name = as_id(told.get("uuid")) or digest(self.turns.newest, sender, as_text(told.get("text")))
         turn = self.turns.begin(ImportedMessage(name, self._parent(told), ROLES.get(sender, "assistant"), ""))
         turn.last.created_at = as_time(told.get("created_at"))
         for attached in self._attached(told):

@@ -80,7 +80,7 @@ class Reader:
             self.tally.add("entry", "left out, being no message")
             return
         role = "user" if told.get("isCreatedByUser") is True else "assistant"
-        name = as_id(told.get("messageId")) or digest(self.turns.newest, role, told.get("text"))
+        name = as_id(told.get("messageId")) or digest(self.turns.newest, role, as_text(told.get("text")))
         message = ImportedMessage(name, self._parent(told, parent), role, "", created_at=as_time(told.get("createdAt")))
         tokens = as_count(told.get("tokenCount")) or None
         if role == "assistant":

@@ -6,7 +6,8 @@ active leaf is there or None. Nothing here recurses: a chain may have any length
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 
 from exports.imported import ImportedConversation, ImportedMessage
@@ -32,14 +33,12 @@ def plant(
     # Sorting is stable: of one time, parents stay before their children.
     conversation.messages.sort(key=_time)
     ids = {message.source_id for message in conversation.messages}
-    conversation.active_leaf = kept_ancestor(conversation.active_leaf, ids, left_out)
+    conversation.active_leaf = _kept(conversation.active_leaf, ids, left_out)
     if conversation.active_leaf is None and show_newest and conversation.messages:
         conversation.active_leaf = conversation.messages[-1].source_id
 
 
-def kept_ancestor(
-    node: str | None, kept: Mapping[str, object] | set[str], left_out: Mapping[str, str | None]
-) -> str | None:
+def _kept(node: str | None, kept: Container[str], left_out: Mapping[str, str | None]) -> str | None:
     """The node itself if it was kept, else the nearest above it that was."""
     seen = set()
     while node is not None and node not in kept:
@@ -66,21 +65,17 @@ def _stand_in_order(messages: list[ImportedMessage]) -> bool:
 def _name_apart(conversation: ImportedConversation) -> None:
     """Of two messages with one id, both are kept; replies to it belong to the first."""
     taken: set[str] = set()
+    twins: Counter[str] = Counter()
     again = 0
     for message in conversation.messages:
-        if message.source_id in taken:
-            again += 1
-            message.source_id = _free(message.source_id, taken)
+        name = message.source_id
+        again += name in taken
+        while message.source_id in taken:
+            twins[name] += 1
+            message.source_id = f"{name}~{twins[name] + 1}"
         taken.add(message.source_id)
     if again:
         conversation.notes.append(f"{counted(again, 'message')} with the id of another given a new one.")
-
-
-def _free(name: str, taken: set[str]) -> str:
-    number = 2
-    while f"{name}~{number}" in taken:
-        number += 1
-    return f"{name}~{number}"
 
 
 def _hang(conversation: ImportedConversation, left_out: Mapping[str, str | None]) -> None:

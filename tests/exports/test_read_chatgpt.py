@@ -195,10 +195,49 @@ def test_citations_of_no_place_leave_the_text_alone(citation):
 def test_a_long_conversation_takes_no_recursion():
     mapping = {
         str(number): {"parent": str(number - 1), "message": {"author": {"role": "user"}, "content": {"parts": ["x"]}}}
-        for number in range(50_000, 0, -1)
+        for number in range(20_000, 0, -1)
     }
 
     conversation = read({"id": "1", "mapping": {"0": {"message": None}, **mapping}})
 
-    assert len(conversation.messages) == 50_000
-    assert conversation.active_leaf == "50000"
+    assert len(conversation.messages) == 20_000
+    assert conversation.active_leaf == "20000"
+
+
+def test_ten_thousand_thoughts_before_as_many_replies_take_no_forever():
+    thoughts = {
+        f"t{number}": {
+            "parent": f"t{number - 1}",
+            "message": {"content": {"content_type": "thoughts", "thoughts": [{"content": "x"}]}},
+        }
+        for number in range(10_000)
+    }
+    replies = {
+        f"r{number}": {"parent": "t9999", "message": {"author": {"role": "assistant"}, "content": {"parts": ["y"]}}}
+        for number in range(1_000)
+    }
+
+    conversation = read({"id": "1", "mapping": {**thoughts, **replies}})
+
+    assert len(conversation.messages) >= 1_000
+    assert_is_a_tree(conversation)
+
+
+def test_a_hidden_call_is_kept_with_its_answer():
+    told = {
+        "call": {
+            "parent": None,
+            "message": {
+                "author": {"role": "assistant"},
+                "weight": 0,
+                "recipient": "browser",
+                "content": {"content_type": "code", "text": '{"q": "dough"}'},
+            },
+        },
+        "answer": {"parent": "call", "message": {"author": {"role": "tool", "name": "browser"}, "weight": 0}},
+    }
+
+    call, answer = read({"id": "1", "mapping": told}).messages
+
+    assert call.tool_calls == [{"function": {"name": "browser", "arguments": {"q": "dough"}}}]
+    assert (answer.role, answer.metadata["tool_name"]) == ("tool", "browser")

@@ -274,3 +274,12 @@ def test_a_tree_that_is_one_stays_the_same(parents, data):
     assert {key: each.parent_source_id for key, each in again.items()} == {
         each["id"]: each["parent_id"] for each in messages
     }
+
+
+@pytest.mark.parametrize("again", ["a", "gone", "a~2"])
+def test_a_hundred_thousand_of_the_same_take_no_longer_than_others(again):
+    messages = [message("a"), message("a~2"), *(message("a", again) for _ in range(100_000))]
+
+    conversation = formats.read(document(*messages))
+
+    assert len({each.source_id for each in conversation.messages}) == 100_002
