@@ -40,7 +40,7 @@ class BodyLimit:
 @cache
 def import_paths() -> frozenset[str]:
     """Where files of conversations come in."""
-    return frozenset({reverse("import-conversations")})
+    return frozenset({reverse("import-conversations"), reverse("admin:exports_importjob_import_file")})
 
 
 def _declared_length(scope: HTTPScope) -> int:

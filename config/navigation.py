@@ -12,6 +12,7 @@ SECTIONS = {
         ("conversations.Conversation", "Conversations", "forum"),
         ("conversations.Message", "Messages", "chat"),
         ("chat.Generation", "Replies", "bolt"),
+        ("exports.ImportJob", "Imports", "upload"),
     ],
     "Library": [
         ("prompts.PromptTemplate", "Prompt templates", "description"),

@@ -1,4 +1,4 @@
-"""What the admin's list of conversations can do besides, with exports at hand."""
+"""What the admin's list of conversations can do besides, with exports at hand; and imports."""
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -7,6 +7,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from conversations.admin import ConversationAdmin
 from conversations.models import Conversation
 from exports import answers
+from exports.imports.admin import ImportJobAdmin as ImportJobAdmin
 
 admin.site.unregister(Conversation)
 
