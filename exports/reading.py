@@ -41,7 +41,10 @@ LONGEST_NAME = 100
 # A zip that unpacks to so little may be as tightly packed as it likes.
 HARMLESS_BYTES = 10 * MEGABYTE
 
+# As zipfile and what it unpacks with say it; a RuntimeError is a missing password.
 DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+# Unpacking the others may ask for gigabytes, and nobody sends them.
+USUAL_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class Part:
 
     name: str
     size: int
+    place: str  # stands before that of each item
     opened: Callable[[], AbstractContextManager[Source]]
 
 
@@ -90,7 +94,7 @@ class Reading:
         if _beginning(file, name).startswith(ZIP):
             self._parts = self._members(file)
         else:
-            self._parts = [Part(name, file.seek(0, 2), lambda: nullcontext(file))]
+            self._parts = [Part(name, file.seek(0, 2), "", lambda: nullcontext(file))]
             file.seek(0)
         self.size = sum(part.size for part in self._parts)
 
@@ -124,7 +128,6 @@ class Reading:
             self._window = None
 
     def _items_of(self, part: Part, window: Window) -> Iterator[Item]:
-        before = f"{part.name}, " if len(self._parts) > 1 else ""
         first = window.peek()
         if window.data.startswith(BOM, window.start):
             window.start += len(BOM)
@@ -136,7 +139,7 @@ class Reading:
         else:
             items, kind = self._documents(window), "document"
         for number, item in items:
-            item.place = f"{before}{kind} {number}"
+            item.place = f"{part.place}{kind} {number}"
             yield item
 
     def _elements(self, window: Window) -> Iterator[tuple[int, Item]]:
@@ -200,8 +203,9 @@ class Reading:
         chosen = _chosen(members)
         self._refuse_bombs(members, chosen)
         if len(chosen) < len(members):
-            self.notes.append(_left_alone([member for member in members if member not in chosen]))
-        return [Part(_shown(member), member.file_size, partial(_unpacked, archive, member)) for member in chosen]
+            taken = set(map(id, chosen))
+            self.notes.append(_left_alone([member for member in members if id(member) not in taken]))
+        return [_part(archive, member) for member in chosen]
 
     def _refuse_bombs(self, members: list[zipfile.ZipInfo], chosen: list[zipfile.ZipInfo]) -> None:
         limits = self.limits
@@ -230,9 +234,16 @@ class Unpacking:
             return self._stream.read(size)
 
 
+def _part(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Part:
+    name = _shown(member)
+    return Part(name, member.file_size, f"{name}, ", partial(_unpacked, archive, member))
+
+
 @contextmanager
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[Unpacking]:
     with _telling_damage():
+        if member.compress_type not in USUAL_METHODS:
+            raise NotImplementedError("another method than deflate")
         stream = archive.open(member)
     with stream:
         yield Unpacking(stream)

@@ -312,3 +312,30 @@ def test_a_list_of_which_the_items_change_is_read_to_its_end():
     given_items = [{"a": number} if number % 3 else {"b": [{"a": 1}, {"a": 2}], "a": number} for number in range(30)]
 
     assert [item.value for item in items(json.dumps([*given_items, {"c": 1}]))] == [*given_items, {"c": 1}]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), min_size=1, max_size=5), st.sampled_from([8, 12, 14])
+)
+def test_a_zip_with_other_bytes_is_read_or_refused(changes, compression):
+    """Stored (0) is left to the tests of damaged JSON; these are deflate, bzip2 and LZMA."""
+    data = bytearray(zipped({"a.json": '[{"a": 1}]', "b.json": '{"a": 2}', "c.txt": "c"}, compression))
+    for place, byte in changes:
+        data[place % len(data)] = byte
+
+    try:
+        found = items(bytes(data), zip_bytes=1_000_000)
+    except UnreadableFile:
+        return
+    assert all((item.problem is None) != (item.value is None) for item in found)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_usual_ways_of_packing_are_read(method):
+    with pytest.raises(UnreadableFile, match="another method"):
+        items(zipped({"conversations.json": "[1]"}, method))
+
+
+def test_one_member_has_its_name_in_the_place_too():
+    assert told(items(zipped({"conversations.json": "[1]"}))) == [("conversations.json, item 1", 1)]
