@@ -195,6 +195,8 @@ def dangers(html: str) -> list[object]:
 @example("<div>\n`<script>`\n</div>")
 @example("a `b\n- <script> ` c")
 @example("| ` | <script> ` |\n|-|-|")
+@example("[" * 20 + "a" + "](javascript:x)" * 20)
+@example("[" * 20 + "a" + "](javascript:`)`<script>`" * 20)
 def test_what_is_rendered_can_run_nothing_and_twice_is_as_good_as_once(text):
     once = neutralise(text)
 
