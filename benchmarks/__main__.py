@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from benchmarks import crowd, delete, first_token, footprint, history, models, relay, report, slow_reader, start, stop
+from benchmarks import crowd, delete, exporting, first_token, footprint, models, relay, report, slow_reader, start, stop
 from benchmarks.pace import Pace
 from benchmarks.report import Figure, say
 
@@ -19,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[Pace], list[Figure]]] = {
     "models": models.run,
     "history": history.run,
     "delete": delete.run,
+    "exporting": exporting.run,
     "footprint": footprint.run,
 }
 

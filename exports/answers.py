@@ -18,7 +18,7 @@ CONTENT_TYPES = {"jsonl": "application/jsonl", "zip": "application/zip"}
 
 def one(conversation: Conversation, format_name: str, branches: bool = False) -> StreamingHttpResponse:
     writer = WRITERS[format_name]
-    content = writer.render(conversation, branches)
+    content = writer.file(conversation, branches)
     return _download(content, file_name(conversation.title, writer.extension), writer.content_type)
 
 

@@ -20,8 +20,8 @@ Told = Callable[[Conversation], None]
 
 def jsonl(conversations: QuerySet[Conversation], told: Told | None = None) -> Iterator[bytes]:
     """Our own JSON, a document a line. `told` hears of each conversation that is written."""
-    for conversation, messages in saved.walk(conversations):
-        yield from documents.render_line(conversation, messages)
+    for conversation, tree in saved.walk(conversations):
+        yield from documents.render_line(conversation, tree)
         if told:
             told(conversation)
 
@@ -31,12 +31,11 @@ def zipped(
 ) -> Iterator[bytes]:
     """A file for each conversation."""
     archive = ZipStream(compress_type=ZIP_DEFLATED, compress_level=LEVEL)
-    for page in saved.pages(conversations):
-        for conversation in page:
-            archive.add(writer.render(conversation, branches), entry_name(conversation, writer))
-            yield from archive.all_files()
-            if told:
-                told(conversation)
+    for conversation, tree in saved.walk(conversations):
+        archive.add(writer.render(conversation, tree, branches), entry_name(conversation, writer))
+        yield from archive.all_files()
+        if told:
+            told(conversation)
     yield from archive.finalize()
 
 

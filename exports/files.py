@@ -34,7 +34,7 @@ def write(path: Path, content: Iterable[bytes]) -> None:
 def write_conversation(folder: Path, conversation: Conversation, writer: Writer, branches: bool) -> None:
     """Its file bears the time of its last activity."""
     path = folder / entry_name(conversation, writer)
-    write(path, writer.render(conversation, branches))
+    write(path, writer.file(conversation, branches))
     moment = conversation.updated_at.timestamp()
     os.utime(path, (moment, moment))
 

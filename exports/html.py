@@ -16,6 +16,7 @@ from pygments.formatters import HtmlFormatter
 from conversations.models import Conversation
 from exports import prose, saved
 from exports.markdown import NAMES
+from exports.saved import Tree
 from exports.turns import Turn, turns
 
 # Were anything to get past what cleans the text, the browser would not run it.
@@ -55,9 +56,9 @@ FOLDED = '<details class="{}"><summary>{}</summary><div dir="auto">{}</div></det
 FOOT = "</main>\n</body>\n</html>\n"
 
 
-def render(conversation: Conversation, branches: bool = False) -> Iterator[bytes]:
+def render(conversation: Conversation, tree: Tree, branches: bool) -> Iterator[bytes]:
     yield _head(conversation).encode()
-    for turn in turns(conversation, branches):
+    for turn in turns(conversation, tree, branches):
         yield _message(turn).encode()
     yield FOOT.encode()
 

@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 
 from conversations.models import Conversation
 from exports import saved
+from exports.saved import Tree
 from exports.turns import Turn, turns
 
 NAMES = {"user": "User", "assistant": "Assistant", "system": "System", "tool": "Tool"}
@@ -40,10 +41,10 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def render(conversation: Conversation, branches: bool = False) -> Iterator[bytes]:
+def render(conversation: Conversation, tree: Tree, branches: bool) -> Iterator[bytes]:
     yield _front_matter(conversation).encode()
     yield f"\n# {_one_line(str(conversation))}\n".encode()
-    for turn in turns(conversation, branches):
+    for turn in turns(conversation, tree, branches):
         yield "".join(_message(turn)).encode()
 
 

@@ -7,7 +7,8 @@ taken. Each batch is one statement, so what it tells belongs together.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter, itemgetter
@@ -55,11 +56,23 @@ class Place(NamedTuple):
     characters: int
 
 
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """All messages of a conversation: what stands where, in order of making, parents before children."""
+
+    places: Sequence[Place | SavedMessage]
+    read: Callable[[Sequence[Any]], Iterator[SavedMessage]]
+    """The messages at some of its places, in the order that these are given in."""
+
+    def __iter__(self) -> Iterator[SavedMessage]:
+        return self.read(self.places)
+
+
 COLUMNS = [name for name in SavedMessage._fields if name != "has_images"]
 
 
-def walk(conversations: QuerySet[Conversation]) -> Iterator[tuple[Conversation, Iterable[SavedMessage]]]:
-    """Each with all its messages, in order of making; parents before children.
+def walk(conversations: QuerySet[Conversation]) -> Iterator[tuple[Conversation, Tree]]:
+    """Each with its tree, in order of making.
 
     Ids never change: whatever is written meanwhile, no conversation is missed or comes twice.
     """
@@ -67,10 +80,10 @@ def walk(conversations: QuerySet[Conversation]) -> Iterator[tuple[Conversation, 
         for batch in _batches(page, attrgetter("message_count"), attrgetter("character_count")):
             if len(batch) == 1:
                 [conversation] = batch
-                yield conversation, read(tree(conversation))
+                yield conversation, tree(conversation)
             else:
                 messages = _messages_of(batch)
-                yield from ((conversation, messages[conversation.pk]) for conversation in batch)
+                yield from ((conversation, Tree(messages[conversation.pk], iter)) for conversation in batch)
 
 
 def pages(conversations: QuerySet[Conversation]) -> Iterator[list[Conversation]]:
@@ -82,19 +95,11 @@ def pages(conversations: QuerySet[Conversation]) -> Iterator[list[Conversation]]
         page = list(ordered.filter(pk__gt=page[-1].pk)[:CONVERSATIONS_AT_ONCE])
 
 
-def tree(conversation: Conversation) -> list[Place]:
-    """The places of all its messages, in order of making; parents before children."""
+def tree(conversation: Conversation) -> Tree:
+    """What stands where; the messages are read when they are asked for."""
     lengths = Message.objects.filter(conversation=conversation).annotate(length=Length("content") + Length("thinking"))
     rows = _fetched(lengths.values_list("id", "parent_id", "depth", "length"))
-    return _in_order([Place(_id(pk), _id_or_none(parent), *rest) for pk, parent, *rest in rows])
-
-
-def read(places: Sequence[Place]) -> Iterator[SavedMessage]:
-    """The messages at these places, in this order. One that was deleted meanwhile is left out."""
-    for batch in _batches(places, lambda place: 1, attrgetter("characters")):
-        rows = _fetched(_columns(Message.objects.filter(pk__in=[place.id for place in batch])))
-        found = {message.id: message for message in map(_message, rows)}
-        yield from (found[place.id] for place in batch if place.id in found)
+    return Tree(_in_order([Place(_id(pk), _id_or_none(parent), *rest) for pk, parent, *rest in rows]), _read)
 
 
 def images(message: SavedMessage) -> list[str]:
@@ -103,6 +108,14 @@ def images(message: SavedMessage) -> list[str]:
         return []
     found = Message.objects.filter(pk=message.id).values_list("images", flat=True).first()
     return [image for image in found or [] if isinstance(image, str)]
+
+
+def _read(places: Sequence[Place]) -> Iterator[SavedMessage]:
+    """One that was deleted meanwhile is left out."""
+    for batch in _batches(places, lambda place: 1, attrgetter("characters")):
+        rows = _fetched(_columns(Message.objects.filter(pk__in=[place.id for place in batch])))
+        found = {message.id: message for message in map(_message, rows)}
+        yield from (found[place.id] for place in batch if place.id in found)
 
 
 def _messages_of(conversations: Iterable[Conversation]) -> defaultdict[UUID, list[SavedMessage]]:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from conversations.models import Conversation
-from exports import saved
-from exports.saved import Place, SavedMessage
+from exports.saved import Place, SavedMessage, Tree
+
+Places = Sequence[Place | SavedMessage]
 
 
 class Turn(NamedTuple):
@@ -21,30 +22,30 @@ class Turn(NamedTuple):
     """The id of its parent, where that is not the message right above."""
 
 
-def turns(conversation: Conversation, branches: bool = False) -> Iterator[Turn]:
+def turns(conversation: Conversation, tree: Tree, branches: bool) -> Iterator[Turn]:
     """The active path; with `branches` the whole tree, each branch from where it leaves the one above it."""
-    tree = saved.tree(conversation)
-    shown = _branch_by_branch(tree) if branches else _path(tree, str(conversation.active_leaf_id))
-    numbers = _numbers(tree)
+    places = tree.places
+    shown = _branch_by_branch(places) if branches else _path(places, str(conversation.active_leaf_id))
+    numbers = _numbers(places)
     above = None
-    for message in saved.read(shown):
+    for message in tree.read(shown):
         number, siblings = numbers[message.id]
         yield Turn(message, number, siblings, follows=None if message.parent_id == above else message.parent_id)
         above = message.id
 
 
-def _path(tree: Sequence[Place], leaf_id: str) -> list[Place]:
-    places = {place.id: place for place in tree}
+def _path(places: Places, leaf_id: str) -> Places:
+    found = {place.id: place for place in places}
     path = []
-    place = places.get(leaf_id)
+    place = found.get(leaf_id)
     while place:
         path.append(place)
-        place = places.get(place.parent_id or "")
+        place = found.get(place.parent_id or "")
     return path[::-1]
 
 
-def _branch_by_branch(tree: Sequence[Place]) -> list[Place]:
-    children = _children(tree)
+def _branch_by_branch(places: Places) -> Places:
+    children = _children(places)
     ordered = []
     rest = children[None][::-1]
     while rest:
@@ -54,16 +55,16 @@ def _branch_by_branch(tree: Sequence[Place]) -> list[Place]:
     return ordered
 
 
-def _numbers(tree: Sequence[Place]) -> dict[str, tuple[int, int]]:
+def _numbers(places: Places) -> dict[str, tuple[int, int]]:
     return {
         place.id: (number, len(siblings))
-        for siblings in _children(tree).values()
+        for siblings in _children(places).values()
         for number, place in enumerate(siblings, 1)
     }
 
 
-def _children(tree: Sequence[Place]) -> defaultdict[str | None, list[Place]]:
+def _children(places: Places) -> defaultdict[str | None, list[Place | SavedMessage]]:
     children = defaultdict(list)
-    for place in tree:
+    for place in places:
         children[place.parent_id].append(place)
     return children

@@ -7,18 +7,22 @@ from dataclasses import dataclass
 
 from conversations.models import Conversation
 from exports import documents, html, markdown, saved
+from exports.saved import Tree
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    render: Callable[[Conversation, bool], Iterator[bytes]]
-    """The file in pieces. The second argument: all branches, or the active path. Our own JSON always has all."""
+    render: Callable[[Conversation, Tree, bool], Iterator[bytes]]
+    """The file in pieces. The last argument: all branches, or the active path. Our own JSON always has all."""
     extension: str
     content_type: str
 
+    def file(self, conversation: Conversation, branches: bool) -> Iterator[bytes]:
+        return self.render(conversation, saved.tree(conversation), branches)
 
-def _document(conversation: Conversation, branches: bool) -> Iterator[bytes]:
-    return documents.render(conversation, saved.read(saved.tree(conversation)))
+
+def _document(conversation: Conversation, tree: Tree, branches: bool) -> Iterator[bytes]:
+    return documents.render(conversation, tree)
 
 
 WRITERS = {
