@@ -102,7 +102,7 @@ class Nodes:
         message = ImportedMessage(name, parent, "", "", created_at=as_time(told.get("create_time")))
         if kind in THINKING:
             self.left_out[name] = parent
-            message.role = "assistant"
+            message.role, message.model_name = "assistant", as_text(metadata.get("model_slug"))
             self.thoughts[name] = Thought(thinking_of(content), as_text(content.get("content")), message)
         elif kind == "user_editable_context" or metadata.get("is_user_system_message"):
             self.left_out[name] = parent
@@ -131,8 +131,8 @@ class Nodes:
         message.role = self._role(role)
         if message.role == "assistant":
             self._fill_reply(message, told, metadata)
-        elif message.role == "tool":
-            message.metadata["tool_name"] = as_text(author.get("name"))
+        elif message.role == "tool" and (name := as_text(author.get("name"))):
+            message.metadata["tool_name"] = name
         if is_call:
             message.tool_calls = [tool_call(told["recipient"], as_text(content.get("text")) or message.content)]
             message.content = ""

@@ -78,6 +78,7 @@ def test_thoughts_that_led_nowhere_are_kept_by_themselves():
         ("t1", "assistant", "")
     ]
     assert conversation.messages[1].thinking.startswith("Looking")
+    assert conversation.messages[1].model_name == "o3"
     assert conversation.active_leaf == "t1"
 
 
