@@ -7,6 +7,7 @@ what is wrong inside one leaves its neighbours alone, and of a damaged file only
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -41,8 +42,12 @@ LONGEST_NAME = 100
 # A zip that unpacks to so little may be as tightly packed as it likes.
 HARMLESS_BYTES = 10 * MEGABYTE
 
-# As zipfile and what it unpacks with say it; a RuntimeError is a missing password.
-DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+# As zipfile and what it stands on say it: it looks for what it was told, and that may be anywhere. A RuntimeError is a
+# missing password.
+DAMAGED_ZIP = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(EOFError, OSError, ValueError, NotImplementedError, RuntimeError),
+)
 # Unpacking the others may ask for gigabytes, and nobody sends them.
 USUAL_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -52,7 +57,7 @@ class Limits:
     """None is no limit. What a zip unpacks to is what it says of itself; it is not read beyond that."""
 
     item_bytes: int = 256 * MEGABYTE
-    depth: int = 20_000  # of nesting: LibreChat nests each message in the one before
+    depth: int = 20_000  # of nesting, at least 1024: LibreChat nests each message in the one before
     zip_members: int | None = None
     zip_bytes: int | None = None
     zip_ratio: int | None = None  # unpacked to packed
@@ -197,9 +202,9 @@ class Reading:
         """Those of the zip that can hold conversations. Names are for reading only: nothing is written."""
         try:
             archive = zipfile.ZipFile(file)
-        except (*DAMAGED_ZIP, ValueError) as exc:
+        except DAMAGED_ZIP as exc:
             raise UnreadableFile(f"This zip cannot be opened. Is it all there? {exc}") from exc
-        members = [member for member in archive.infolist() if not member.is_dir()]
+        members = [member for member in archive.infolist() if not member.filename.endswith("/")]
         chosen = _chosen(members)
         self._refuse_bombs(members, chosen)
         if len(chosen) < len(members):
