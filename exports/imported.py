@@ -17,6 +17,7 @@ class ImportedMessage:
     content: str
     thinking: str = ""
     tool_calls: list[Any] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)  # base64
     status: str = "complete"
     model_name: str = ""
     prompt_tokens: int | None = None

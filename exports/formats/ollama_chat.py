@@ -5,6 +5,7 @@ A field of the wrong type makes a conversation invalid here; readers of foreign 
 
 from __future__ import annotations
 
+import base64
 from typing import Any, TypeVar
 
 from conversations.models import Message
@@ -82,6 +83,7 @@ def _message(told: object, number: int) -> ImportedMessage:
         content=_field(told, "content", "", place),
         thinking=_field(told, "thinking", "", place),
         tool_calls=_field(told, "tool_calls", [], place),
+        images=_field(told, "images", [], place),
         status=_field(told, "status", "complete", place),
         model_name=_field(told, "model_name", "", place),
         prompt_tokens=as_count(told.get("prompt_tokens")),
@@ -95,9 +97,18 @@ def _message(told: object, number: int) -> ImportedMessage:
         raise CannotImport("invalid", f"{place}.role: There is no role “{message.role[:20]}”.")
     if message.status not in STATUSES:
         raise CannotImport("invalid", f"{place}.status: There is no status “{message.status[:20]}”.")
+    if not all(map(_is_base64, message.images)):
+        raise CannotImport("invalid", f"{place}.images: These are not all base64.")
     if not is_shallow(message.metadata) or not is_shallow(message.tool_calls):
         raise CannotImport("invalid", f"{place}: What it holds is nested too deep.")
     return message
+
+
+def _is_base64(image: object) -> bool:
+    try:
+        return isinstance(image, str) and bool(base64.b64decode(image, validate=True))
+    except ValueError:
+        return False
 
 
 def _field(told: dict[str, Any], name: str, default: T, place: str = "conversation") -> T:

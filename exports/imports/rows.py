@@ -49,6 +49,7 @@ def new_messages(
             content=message.content,
             thinking=message.thinking,
             tool_calls=message.tool_calls,
+            images=message.images,
             status=message.status,
             model_name=message.model_name,
             prompt_tokens=message.prompt_tokens,
