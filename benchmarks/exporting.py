@@ -5,10 +5,10 @@ import time
 from dataclasses import replace
 from http.client import HTTPConnection
 
-import orjson
 import psutil
 
 from benchmarks import processes
+from benchmarks.client import Client, client
 from benchmarks.pace import Pace
 from benchmarks.processes import Server
 from benchmarks.reply import LONGEST, authorization
@@ -26,8 +26,9 @@ def run(pace: Pace) -> list[Figure]:
     with processes.standin() as ollama, processes.colloquy(ollama) as ours:
         count = pace.pick(200_000, 2_000)
         server = _filled(ours, count)
-        conversation, messages = _about(server, MESSAGES)
-        one = [_one(server, conversation, name, messages, pace) for name in ("json", "markdown", "html")]
+        with client(server) as asking:
+            conversation, messages = _about(asking, MESSAGES)
+            one = [_one(asking, conversation, name, messages, pace) for name in ("json", "markdown", "html")]
         return [*one, *_all(server, "jsonl", count, EACH_US), *_all(server, "zip", count)]
 
 
@@ -39,23 +40,17 @@ def _filled(server: Server, messages: int) -> Server:
     return replace(server, key=processes.managed(server, "create_api_key", "demo1").strip())
 
 
-def _about(server: Server, messages: int) -> tuple[str, int]:
+def _about(asking: Client, messages: int) -> tuple[str, int]:
     """The conversation that has most nearly so many."""
-    url = "/api/conversations?ordering=-message_count&page_size=100"
-    found = orjson.loads(_get(server, url))["results"]
+    found = asking.ask("GET", "/api/conversations?ordering=-message_count&page_size=100")["results"]
     nearest = min(found, key=lambda each: abs(each["message_count"] - messages))
     return nearest["id"], nearest["message_count"]
 
 
-def _one(server: Server, conversation: str, name: str, messages: int, pace: Pace) -> Figure:
-    path = f"/api/export/conversations/{conversation}/{name}"
-    times = []
-    for _ in range(pace.pick(50, 5) + 5):
-        began = time.perf_counter()
-        size = len(_get(server, path))
-        times.append(1000 * (time.perf_counter() - began))
-    title = f"Export of a conversation of {messages} messages as {name}, median"
-    return plain(title, "ms", statistics.median(times[5:]), ONE_MS, bytes=size)
+def _one(asking: Client, conversation: str, name: str, messages: int, pace: Pace) -> Figure:
+    times = asking.milliseconds(pace.pick(50, 5), "GET", f"/api/export/conversations/{conversation}/{name}")
+    at_most = None if name == "html" else ONE_MS  # a page takes as long as its code takes to colour
+    return plain(f"Export of {messages} messages as {name}, median", "ms", statistics.median(times), at_most)
 
 
 def _all(server: Server, extension: str, messages: int, at_most: float | None = None) -> list[Figure]:
@@ -78,14 +73,3 @@ def _all(server: Server, extension: str, messages: int, at_most: float | None = 
         ),
         plain("  growth of the server's memory meanwhile", "MB", (highest - before) / 1e6, GROWTH_MB),
     ]
-
-
-def _get(server: Server, path: str) -> bytes:
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=LONGEST)
-    connection.request("GET", path, headers=authorization(server))
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
-    if answer.status != 200:
-        raise RuntimeError(f"{path} answered {answer.status}.")
-    return content

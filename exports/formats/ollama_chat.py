@@ -106,9 +106,10 @@ def _message(told: object, number: int) -> ImportedMessage:
 
 def _is_base64(image: object) -> bool:
     try:
-        return isinstance(image, str) and bool(base64.b64decode(image, validate=True))
+        base64.b64decode(image if isinstance(image, str) else "?", validate=True)
     except ValueError:
         return False
+    return True
 
 
 def _field(told: dict[str, Any], name: str, default: T, place: str = "conversation") -> T:

@@ -1,5 +1,7 @@
 """What goes out comes back: any tree of messages with any text, by the reader of our own format."""
 
+import re
+from base64 import b64encode
 from dataclasses import asdict
 from datetime import timedelta
 
@@ -22,7 +24,7 @@ values = st.recursive(
     max_leaves=5,
 )
 objects = st.dictionaries(texts, values, max_size=3)
-moments = st.integers(0, 2**31).map(lambda second: NOON - timedelta(seconds=second))
+moments = st.integers(0, 600_000_000).map(lambda second: NOON - timedelta(seconds=second))
 counts = st.none() | st.integers(0, 2**31 - 1)
 
 turns = st.fixed_dictionaries(
@@ -32,6 +34,7 @@ turns = st.fixed_dictionaries(
         "content": texts,
         "thinking": texts,
         "tool_calls": st.lists(objects, max_size=2),
+        "images": st.lists(st.binary(max_size=9).map(lambda image: b64encode(image).decode()), max_size=2),
         "status": st.sampled_from(["complete", "stopped", "interrupted", "failed"]),
         "model_name": names,
         "prompt_tokens": counts,
@@ -65,6 +68,7 @@ def as_kept(message: Message) -> ImportedMessage:
         content=message.content,
         thinking=message.thinking,
         tool_calls=message.tool_calls,
+        images=message.images,
         status=message.status,
         model_name=message.model_name,
         prompt_tokens=message.prompt_tokens,
@@ -128,3 +132,25 @@ def test_what_looks_like_the_end_of_a_line_ends_none(as_alice, alice, text):
     [line] = body(as_alice.get("/api/export/conversations")).split(b"\n")[:-1]
 
     assert orjson.loads(line)["conversation"]["messages"][0]["content"] == text
+
+
+def test_what_one_takes_away_another_brings_in(as_alice, as_bob, alice, bob):
+    """And takes away again: the same bytes but for ids, and for the time of it."""
+    conversation = grown(alice, [], title="Sourdough", options={"temperature": 0.5}, is_pinned=True, created_at=NOON)
+    question = say(conversation, None, "Look", images=["iVBORw0K"], metadata={"images": 1}, created_at=NOON)
+    for number, text in enumerate(["One", "Two"], 1):
+        say(conversation, question, text, thinking="Hm", created_at=NOON + timedelta(minutes=number))
+    told = export(as_alice, conversation, "json")
+
+    answer = as_bob.post("/api/export/conversations/import", orjson.loads(told), format="json")
+
+    assert answer.status_code == 200, answer.content
+    brought = Conversation.objects.get(owner=bob)
+    assert without_ids(export(as_bob, brought, "json"), brought) == without_ids(told, conversation)
+
+
+def without_ids(told: bytes, conversation: Conversation) -> bytes:
+    keys = [conversation.pk, *conversation.messages.order_by("id").values_list("id", flat=True)]
+    for number, key in enumerate(keys):
+        told = told.replace(str(key).encode(), b"id-%d" % number)
+    return re.sub(rb'"exported_at":"[^"]*"', b"", told)

@@ -283,3 +283,10 @@ def test_a_hundred_thousand_of_the_same_take_no_longer_than_others(again):
     conversation = formats.read(document(*messages))
 
     assert len({each.source_id for each in conversation.messages}) == 100_002
+
+
+def test_images_come_along_and_must_be_text():
+    assert read(document(message("a", images=["iVBORw0K"]))).messages[0].images == ["iVBORw0K"]
+    [bad] = found(document(message("a", images=[1])))
+    assert bad.problem is not None
+    assert "messages[0].images" in bad.problem.detail
