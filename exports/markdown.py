@@ -25,6 +25,7 @@ NAMES = {"user": "User", "assistant": "Assistant", "system": "System", "tool": "
 # What ends the blocks of raw HTML that no blank line ends.
 ENDS_OF_HTML = ["-->", "</script>", "</style>", "</pre>", "</textarea>", "?>", "]]>", ">"]
 CAN_STAY_OPEN = re.compile(r"```|~~~|<")
+OTHER_LINE_BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")
 AFTERWARDS = "\n\n# afterwards\n"
 
 _reader = MarkdownIt("commonmark")
@@ -35,7 +36,10 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = "|" if "\n" in text else None
+    if OTHER_LINE_BREAKS.search(text):
+        style = '"'  # in which alone they are escaped
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

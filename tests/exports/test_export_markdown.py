@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from conversations.models import Conversation
-from exports.markdown import closing, fenced, quoted
+from exports.markdown import closing, fenced, quoted, render
+from exports.saved import Tree
 from tests.conversations.conftest import errors
 from tests.exports.conversations import NOON, export, say, talk
 
@@ -132,6 +133,21 @@ def test_the_front_matter_tells_the_title_whatever_it_is(as_alice, alice, title)
     assert told["id"] == str(conversation.pk)
     assert told["system_prompt"] == "Be:\n---\nbrief"
     assert told["model"] == "llama3.2"
+
+
+@given(
+    text=st.lists(
+        st.sampled_from(["\n", " ", "---", "\t", "\r", "#", ": ", "\x85", "\u2028", "\ufeff", "\x07", "|", "é"])
+    ).map("".join)
+)
+@settings(max_examples=200, deadline=None)
+def test_the_front_matter_tells_any_text(text):
+    conversation = Conversation(title=text, system_prompt=text)
+    tree = Tree([], iter)
+
+    told = front_matter(b"".join(render(conversation, tree, branches=False)).decode())
+
+    assert (told["title"], told["system_prompt"]) == (text, text)
 
 
 @pytest.mark.parametrize("text", AWKWARD)
