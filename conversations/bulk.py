@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -17,11 +20,35 @@ from conversations import tree
 from conversations.models import Conversation, Message
 
 FIELDS = [field for field in Message._meta.concrete_fields if not field.generated]
+ATTRIBUTES = attrgetter(*(field.attname for field in FIELDS))
 COLUMNS = ", ".join(str(field.column) for field in FIELDS)
 
 
+@dataclass(slots=True)
+class NewMessage:
+    """What a Message is made with. An instance of the model takes longer to make than its row to write."""
+
+    id: UUID
+    conversation_id: UUID
+    parent_id: UUID | None
+    role: str
+    content: str
+    created_at: datetime
+    thinking: str = ""
+    tool_calls: list[Any] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    status: str = Message.Status.COMPLETE
+    model_name: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    source_id: str = ""
+    depth: int = 0
+    jump_id: UUID | None = None
+
+
 @transaction.atomic
-def write(conversations: Iterable[Conversation], messages: Sequence[Message]) -> None:
+def write(conversations: Iterable[Conversation], messages: Sequence[Message] | Sequence[NewMessage]) -> None:
     """New messages, and the conversations they are in: made, or changed in what messages move. All or nothing."""
     new, known = list[Conversation](), list[Conversation]()
     for conversation in conversations:
@@ -31,7 +58,7 @@ def write(conversations: Iterable[Conversation], messages: Sequence[Message]) ->
     insert(messages)
 
 
-def insert(messages: Sequence[Message]) -> None:
+def insert(messages: Sequence[Message] | Sequence[NewMessage]) -> None:
     """In the transaction of the caller. Of messages below one another, those above come first."""
     tree.place(messages)
     with connection.cursor() as cursor, connection.wrap_database_errors:
@@ -45,11 +72,10 @@ def insert(messages: Sequence[Message]) -> None:
             cursor.executemany(insertion, list(_rows(messages)))
 
 
-def _rows(messages: Iterable[Message]) -> Iterator[list[Any]]:
+def _rows(messages: Iterable[Message | NewMessage]) -> Iterator[list[Any]]:
     as_kept = [(place, keep) for place, field in enumerate(FIELDS) if (keep := _keeper(field))]
-    names = [field.attname for field in FIELDS]
     for message in messages:
-        row = [getattr(message, name) for name in names]
+        row = list(ATTRIBUTES(message))
         for place, keep in as_kept:
             row[place] = keep(row[place])
         yield row

@@ -93,7 +93,7 @@ class Writing:
     """What a batch is to write."""
 
     conversations: list[Conversation] = field(default_factory=list)
-    messages: list[Message] = field(default_factory=list)
+    messages: list[bulk.NewMessage] = field(default_factory=list)
 
 
 @dataclass(slots=True)

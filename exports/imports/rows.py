@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from accounts.models import User
+from conversations.bulk import NewMessage
 from conversations.models import Conversation, Message
 from conversations.titles import title_from
 from exports.imported import ImportedConversation, ImportedMessage
@@ -36,12 +37,12 @@ def new_conversation(owner: User, imported: ImportedConversation, now: datetime)
 
 def new_messages(
     conversation: Conversation, imported: Sequence[ImportedMessage], ids: dict[str, UUID]
-) -> Iterator[Message]:
+) -> Iterator[NewMessage]:
     """`ids` has the keys of those that are here by what they are called elsewhere, and gets those of the new ones."""
     times = [message.created_at or conversation.created_at for message in imported]
     for message, key, created_at in zip(imported, ids_at(times), times, strict=True):
         ids[message.source_id] = key
-        yield Message(
+        yield NewMessage(
             id=key,
             conversation_id=conversation.pk,
             parent_id=ids[message.parent_source_id] if message.parent_source_id else None,
