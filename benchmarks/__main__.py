@@ -7,6 +7,20 @@ from datetime import UTC, datetime
 
 from benchmarks import crowd, delete, first_token, footprint, history, models, relay, report, slow_reader, start, stop
 from benchmarks import crowd, delete, exporting, first_token, footprint, models, relay, report, slow_reader, start, stop
+from benchmarks import (
+    crowd,
+    delete,
+    first_token,
+    footprint,
+    history,
+    importing,
+    models,
+    relay,
+    report,
+    slow_reader,
+    start,
+    stop,
+)
 from benchmarks.pace import Pace
 from benchmarks.report import Figure, say
 
@@ -21,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[Pace], list[Figure]]] = {
     "history": history.run,
     "delete": delete.run,
     "exporting": exporting.run,
+    "importing": importing.run,
     "footprint": footprint.run,
 }
 
