@@ -23,6 +23,7 @@ from django.utils import timezone
 from accounts.models import ApiKey, User
 from chat.models import Generation
 from conversations.models import Conversation, Message
+from exports.models import ImportJob
 from llm_models import ollama
 from llm_models.errors import OllamaError, OllamaUnavailable
 from llm_models.models import PullJob
@@ -125,6 +126,9 @@ def running_now(user: User) -> Card | None:
     if user.has_perm("llm_models.view_pulljob"):
         pulls = f"{reverse('admin:llm_models_pulljob_changelist')}?status__exact=running"
         facts.append(Fact("Pulls of models", f"{_running(PullJob).get('running', 0):,}", pulls))
+    if user.has_perm("exports.view_importjob"):
+        imports = f"{reverse('admin:exports_importjob_changelist')}?status__exact=running"
+        facts.append(Fact("Imports", f"{_running(ImportJob).get('running', 0):,}", imports))
     return Card("Running now", "bolt", facts)
 
 

@@ -6,6 +6,7 @@ deleted here is not known any more, and comes again.
 
 from __future__ import annotations
 
+import logging
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,8 @@ from conversations.models import Conversation, Message
 from exports.imported import ImportedConversation, ImportedMessage
 from exports.imports.report import Entry
 from exports.imports.rows import characters, last_activity, new_conversation, new_messages
+
+logger = logging.getLogger(__name__)
 
 # One batch is one transaction. On SQLite nobody else writes meanwhile: a fifth of a second or so.
 BATCH_ITEMS = 200
@@ -136,8 +139,9 @@ class Importer:
     def _settle(self, batch: Sequence[Candidate]) -> None:
         try:
             self._carry_out(batch)
-        except (db.DataError, db.IntegrityError, ValueError):
+        except (db.DataError, db.IntegrityError, UnicodeError) as exc:
             if len(batch) == 1:
+                logger.warning("The database does not take a conversation that was imported: %s", type(exc).__name__)
                 batch[0].entry.end("failed", "invalid", "The database does not take it.")
                 return
             for candidate in batch:  # one of them is to blame

@@ -141,6 +141,7 @@ def test_what_runs_now(admin_client, alice):
         "Replies": "2",
         "Replies that wait for a place": "1",
         "Pulls of models": "0",
+        "Imports": "0",
     }
 
 

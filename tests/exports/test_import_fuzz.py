@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conversations.models import Conversation, Message
-from tests.exports.files import FIXTURES, fixture
+from tests.exports.files import FIXTURES, fixture, zipped
 from tests.exports.importing import URL
 from tests.exports.test_fuzz_formats import NAMES, ODD, at, places
 
@@ -34,8 +34,8 @@ def other_values(draw: st.DrawFn, name: str) -> bytes:
 
 
 @st.composite
-def other_bytes(draw: st.DrawFn, name: str) -> bytes:
-    file = bytearray((FIXTURES / name).read_bytes())
+def other_bytes(draw: st.DrawFn, content: bytes) -> bytes:
+    file = bytearray(content)
     for _ in range(draw(st.integers(1, 5))):
         place = draw(st.integers(0, len(file) - 1))
         if draw(st.booleans()):
@@ -97,8 +97,17 @@ def test_values_that_are_others(as_alice, name, data):
     check(as_alice, data.draw(other_values(name)))
 
 
+@any_change
+@given(data=st.data())
+def test_a_zip_of_other_bytes(as_alice, data):
+    name = data.draw(st.sampled_from(NAMES))
+    packed = zipped({"conversations.json": (FIXTURES / name).read_bytes()})
+
+    check(as_alice, data.draw(other_bytes(packed)))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @any_change
 @given(data=st.data())
 def test_bytes_that_are_others(as_alice, name, data):
-    check(as_alice, data.draw(other_bytes(name)))
+    check(as_alice, data.draw(other_bytes((FIXTURES / name).read_bytes())))
