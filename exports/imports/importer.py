@@ -133,7 +133,8 @@ class Importer:
     def run(self, candidates: Iterable[Candidate]) -> Iterator[list[Entry]]:
         """What became of each batch of items, in their order, as soon as it is committed."""
         for batch in _batches(candidates):
-            self._settle([candidate for candidate in batch if candidate.conversation])
+            if readable := [candidate for candidate in batch if candidate.conversation]:
+                self._settle(readable)
             yield [candidate.entry for candidate in batch]
 
     def _settle(self, batch: Sequence[Candidate]) -> None:
@@ -143,6 +144,7 @@ class Importer:
             if len(batch) == 1:
                 logger.warning("The database does not take a conversation that was imported: %s", type(exc).__name__)
                 batch[0].entry.end("failed", "invalid", "The database does not take it.")
+                batch[0].entry.conversation_id = None
                 return
             for candidate in batch:  # one of them is to blame
                 self._settle([candidate])

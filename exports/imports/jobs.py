@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -18,7 +19,6 @@ from accounts.models import User
 from exports.imports.errors import ImportFinished
 from exports.imports.events import ImportDone, ImportFailed, ImportProgress
 from exports.imports.file import Import, Wishes, opened
-from exports.imports.report import Entry
 from exports.models import ImportJob, ImportJobQuerySet
 from streams.engine import Engine
 from streams.errors import ServerBusy
@@ -27,6 +27,10 @@ from streams.reaper import interrupt, lost
 from streams.run import RESERVED_NUMBERS, Ending, Run
 from streams.threads import in_working_thread
 from streams.workers import worker_id
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 TELL_EVERY_SECONDS = 0.2
 MEGABYTE = 1024**2
@@ -57,11 +61,11 @@ class ImportRun(Run):
         self._told_at = -TELL_EVERY_SECONDS
 
     async def work(self) -> None:
-        reading = await in_working_thread(opened)(self.file, self.job.file_name)
+        reading = await _whole(in_working_thread(opened)(self.file, self.job.file_name))
         self._importing = Import(reading, self.job.owner, Wishes.of_the_api(self.job.dry_run))
         steps = self._importing.steps()
         try:
-            while await _next(steps):
+            while await _whole(in_working_thread(next)(steps, None)):
                 self._tell(self._importing)
                 await self.numbers_to_go_on()
         finally:
@@ -112,15 +116,17 @@ class ImportRun(Run):
             self.log.append(ImportProgress(**self._progress))
 
 
-async def _next(steps: Iterator[list[Entry]]) -> bool:
-    """Go one batch on. Who is cancelled waits for it, for it is not to be half told. False: there was none left."""
-    step = asyncio.ensure_future(in_working_thread(next)(steps, None))
+async def _whole(step: Awaitable[T]) -> T:
+    """What a step of the work gives. Who is cancelled amid it waits for its end, for it is not to be half told."""
+    going = asyncio.ensure_future(step)
     try:
-        return await asyncio.shield(step) is not None
+        return await asyncio.shield(going)
     except asyncio.CancelledError:
-        while not step.done():
+        while not going.done():
             with suppress(asyncio.CancelledError):
-                await asyncio.wait([step])
+                await asyncio.wait([going])
+        if going.exception():
+            logger.warning("The last step of an import that was to end failed", exc_info=going.exception())
         raise
 
 

@@ -263,6 +263,7 @@ class TestOneBadItem:
         report = bring(as_alice, [document("c1"), document("c2"), document("c3")])
 
         assert [item["code"] for item in report["items"]] == [None, "invalid", None]
+        assert report["items"][1]["conversation_id"] is None
         assert set(Conversation.objects.values_list("source_id", flat=True)) == {"c1", "c3"}
 
     @pytest.mark.parametrize("version", ["0.9", "1.1", "2.0", "", None, 1.0])

@@ -11,7 +11,7 @@ from conversations.models import Conversation, Message
 from exports.imports import importer, jobs
 from exports.models import ImportJob
 from streams.workers import worker_id
-from tests.exports.importing import URL, counts, document, lines, path, zipped
+from tests.exports.importing import URL, counts, document, lines, message, path, zipped
 from tests.live import PATIENCE, EventStream, error_of, names, together, wait_until
 
 MANY = 30
@@ -123,6 +123,16 @@ def test_a_body_of_json_can_be_a_job_too(alice_online):
 
     assert answer.status_code == 202
     assert to_the_end(alice_online, answer.json())[-1].data["created"] == 2
+
+
+def test_a_body_too_large_for_memory_arrives_whole(alice_online):
+    text = "".join(f"{number} " for number in range(800_000))
+    file = [document("c1", [message("m1", content=text)])]
+
+    told = alice_online.http.post(URL, json=file).json()
+
+    assert to_the_end(alice_online, told)[-1].data["created"] == 1
+    assert Message.objects.get().content == text
 
 
 def test_a_second_run_adds_nothing(alice_online):
