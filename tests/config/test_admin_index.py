@@ -261,7 +261,7 @@ def test_the_page_costs_the_same_however_much_there_is(admin_client, alice, djan
     for status in ("completed", "failed", "running"):
         add_reply(alice, status, "ollama_busy" if status == "failed" else "")
 
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(15):
         admin_client.get(INDEX)
 
 
