@@ -7,6 +7,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import Q
 
+from exports.imports.report import COUNTS
 from streams.models import RunQuerySet, RunRow
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class ImportJob(RunRow):
     items = models.JSONField(default=list, blank=True)
     notes = models.JSONField(default=list, blank=True)
 
-    COUNTS = ("created", "updated", "skipped", "failed")
+    COUNTS = COUNTS
 
     objects = ImportJobQuerySet.as_manager()
 

@@ -7,15 +7,12 @@ import pytest
 from tests.browser import open_page
 from tests.config.test_browser_pages import Complaints
 from tests.exports.importing import document, message, path
-from tests.processes import eventually, get, shown
+from tests.processes import eventually, get
 
 
 @pytest.fixture
-async def server(empty_home, start_server, upstream):
-    empty_home.settings["OLLAMA_URL"] = upstream.url
-    server = start_server(empty_home)
-    empty_home.key = shown(server, "API key")
-    return server
+def server(home, start_server):
+    return start_server(home)
 
 
 @pytest.fixture
@@ -29,7 +26,7 @@ async def page(server, complaints):
         Complaints(page).heard = complaints
         await page.goto(f"{server.url}/admin/login/?next=/admin/exports/importjob/")
         await page.fill("#id_username", "admin")
-        await page.fill("#id_password", shown(server, "Password"))
+        await page.fill("#id_password", server.home.password)
         await page.click("[type=submit]")
         await page.get_by_role("link", name="Import a file").click()
         await page.get_by_role("heading", name="Import conversations").last.wait_for()

@@ -39,7 +39,7 @@ def run(home, export):
     running: list[Process] = []
 
     def start(*options: str) -> Process:
-        arguments = ["manage.py", "import_conversations", str(export), "--user=alice", *options]
+        arguments = ["manage.py", "import_conversations", str(export), "--user=admin", *options]
         running.append(Process(arguments, home.environment(), home.data_dir / f"import-{len(running)}.log"))
         return running[-1]
 
