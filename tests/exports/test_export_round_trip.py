@@ -34,7 +34,7 @@ turns = st.fixed_dictionaries(
         "content": texts,
         "thinking": texts,
         "tool_calls": st.lists(objects, max_size=2),
-        "images": st.lists(st.binary(max_size=9).map(lambda image: b64encode(image).decode()), max_size=2),
+        "images": st.lists(st.binary(min_size=1, max_size=9).map(lambda image: b64encode(image).decode()), max_size=2),
         "status": st.sampled_from(["complete", "stopped", "interrupted", "failed"]),
         "model_name": names,
         "prompt_tokens": counts,
