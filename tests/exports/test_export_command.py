@@ -207,7 +207,7 @@ def test_the_process_ends_with_its_status_and_tells_its_progress(home, tmp_path)
     assert status("--format", "pdf")[0] == 2
     assert status("--user", "nobody")[0] == 2
     (tmp_path / "file").write_text("")
-    assert status("--user", "alice", "--output", str(tmp_path / "file" / "below"))[0] == 1
+    assert status("--user", "admin", "--output", str(tmp_path / "file" / "below"))[0] == 1
 
 
 def test_ctrl_c_leaves_no_half_file(run, conversations, tmp_path, monkeypatch):

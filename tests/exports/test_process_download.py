@@ -12,9 +12,9 @@ MEGABYTES = 150
 FILL = f"""
 from accounts.models import User
 from conversations.models import Conversation, Message
-alice = User.objects.get(username="alice")
+admin = User.objects.get(username="admin")
 for number in range({MEGABYTES}):
-    conversation = Conversation.objects.create(owner=alice, message_count=1, character_count=1_000_000)
+    conversation = Conversation.objects.create(owner=admin, message_count=1, character_count=1_000_000)
     Message.objects.bulk_create([Message(conversation=conversation, role="user", content=str(number % 10) * 1_000_000)])
 """
 
