@@ -5,11 +5,10 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from benchmarks import crowd, delete, first_token, footprint, history, models, relay, report, slow_reader, start, stop
-from benchmarks import crowd, delete, exporting, first_token, footprint, models, relay, report, slow_reader, start, stop
 from benchmarks import (
     crowd,
     delete,
+    exporting,
     first_token,
     footprint,
     history,

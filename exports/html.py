@@ -105,7 +105,7 @@ def _facts(turn: Turn) -> SafeString:
         facts.append(format_html('<span class="status">{}</span>', message.status))
     if turn.siblings > 1:
         branch = f"branch {turn.number} of {turn.siblings}"
-        above = format_html(', after <a href="#message-{}">this</a>', turn.follows) if turn.follows else ""
+        above = format_html(', after <a href="#message-{}">this message</a>', turn.follows) if turn.follows else ""
         facts.append(format_html('<span class="branch">{}{}</span>', branch, above))
     return format_html_join(" · ", "{}", ((fact,) for fact in facts))
 

@@ -144,7 +144,7 @@ def test_branches_say_where_they_belong(as_alice, alice):
     assert "Three" not in exported(as_alice, conversation)
     page = exported(as_alice, conversation, "branches=true")
     assert "Three" in page
-    assert f'branch 2 of 2, after <a href="#message-{first.pk}">this</a>' in page
+    assert f'branch 2 of 2, after <a href="#message-{first.pk}">this message</a>' in page
 
 
 def test_who_opens_it_in_the_browser_gets_a_file(as_alice, alice):
