@@ -10,7 +10,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import NotFound, ValidationError
 
 from conversations.models import Conversation, Message
-from conversations.paging import Stretch, Told
+from conversations.paging import COLUMNS, Stretch, Told
 from conversations.titles import clean_title
 from llm_models.options import OptionsField
 from prompts.chosen import choose
@@ -157,22 +157,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
     class Meta:
         model = Message
-        fields = [
-            "id",
-            "conversation_id",
-            "parent_id",
-            "role",
-            "content",
-            "thinking",
-            "tool_calls",
-            "status",
-            "model_name",
-            "prompt_tokens",
-            "completion_tokens",
-            "metadata",
-            "created_at",
-            "sibling_ids",
-        ]
+        fields = ["id", "conversation_id", *COLUMNS[1:], "sibling_ids"]
         read_only_fields = fields
 
     def to_representation(self, told: Told) -> Told:  # type: ignore[override]
