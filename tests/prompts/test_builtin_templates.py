@@ -5,8 +5,6 @@ from django.apps import apps
 from django.contrib.auth.models import Group, Permission
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 
 from prompts import builtin, editors
 from prompts.models import PromptTemplate, PromptVersion
@@ -197,19 +195,14 @@ def test_the_group_can_go_again(editor):
     assert not Group.objects.filter(name=editors.NAME).exists()
 
 
-def migrate(*targets):
-    MigrationExecutor(connection).migrate([*targets])
-
-
 @pytest.mark.django_db(transaction=True)
 def test_migrating_back_and_forth():
-    everything = MigrationExecutor(connection).loader.graph.leaf_nodes()
     try:
-        migrate(("prompts", "0001_initial"))
+        call_command("migrate", "prompts", "0001", verbosity=0)
         assert not PromptTemplate.objects.exists()
         assert not Group.objects.filter(name=editors.NAME).exists()
     finally:
-        migrate(*everything)
+        call_command("migrate", verbosity=0)
 
     assert sorted(PromptTemplate.objects.values_list("slug", flat=True)) == SHIPPED
     assert PromptVersion.objects.filter(is_builtin=True, author=None, note="Built in").count() == len(SHIPPED)
