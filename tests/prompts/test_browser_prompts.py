@@ -208,7 +208,7 @@ async def test_a_file_is_exported_and_brought_in_again(server, tmp_path):
         changed = tmp_path / "changed.json"
         changed.write_text(json.dumps(document))
 
-        await page.get_by_role("link", name="Import").click()
+        await page.get_by_role("link", name=re.compile("Import$")).click()
         await page.set_input_files("input[type=file]", changed)
         await page.get_by_role("button", name="Look at it").click()
         await page.get_by_role("button", name="Import 1 template").click()
