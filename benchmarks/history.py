@@ -72,7 +72,7 @@ def run(pace: Pace) -> list[Figure]:
 def _on(database: str, sizes: tuple[Size, Size], pace: Pace) -> Iterator[Figure]:
     many, long = pace.pick((MANY, LONG), (PAGES * 2 + 10, 300))
     little, much = (data_sets.prepared(database, size, many, long) for size in sizes)
-    page_size = pace.pick(20, many // (PAGES + 1))
+    page_size = pace.pick(18, many // (PAGES + 10))  # a sixth of them is archived
     with _asking(little, page_size) as of_little, _asking(much, page_size) as of_much:
         for less, more in zip(of_little, of_much, strict=True):
             yield from _figures(f"{more[1].name}, {database}", _timed(less, more, pace))
