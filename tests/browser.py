@@ -1,10 +1,8 @@
 """A real browser: the machine's Chromium, driven by Playwright."""
 
-import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, async_playwright
@@ -37,9 +35,3 @@ async def open_page() -> AsyncIterator[Page]:
             yield page
         finally:
             await browser.close()
-
-
-async def picture(page: Page, path: Path, full_page: bool = False) -> None:
-    """For people to look at, where TEST_PICTURES is set: it takes a browser longer than most else that it does."""
-    if os.environ.get("TEST_PICTURES"):
-        await page.screenshot(path=path, full_page=full_page)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.browser import picture
 from tests.config.test_browser_pages import spotless_page
 from tests.processes import Watch
 
@@ -29,7 +28,7 @@ async def test_every_page_is_whole(server, tmp_path, theme):
 
         async def look(name: str) -> None:
             await page.wait_for_load_state("networkidle")
-            await picture(page, tmp_path / f"{theme}-{name}.png")
+            await page.screenshot(path=tmp_path / f"{theme}-{name}.png")
             assert await page.locator("html.dark").count() == (theme == "dark")
             too_wide = "[...document.querySelectorAll('html, #result_list')].filter(e => e.scrollWidth > innerWidth)"
             assert await page.evaluate(f"{too_wide}.length") == 0, name

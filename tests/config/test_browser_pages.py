@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.browser import open_page, picture
+from tests.browser import open_page
 from tests.processes import Watch
 
 
@@ -47,7 +47,7 @@ async def test_the_documentation_shows_the_whole_api(server, tmp_path):
         await page.get_by_text("/api/chat/stream").first.wait_for()
         assert await page.locator(".opblock").count() >= 20
         assert await page.get_by_role("heading", name="Colloquy").count() == 1
-        await picture(page, tmp_path / "docs.png", full_page=True)
+        await page.screenshot(path=tmp_path / "docs.png", full_page=True)
         assert not foreign, "all of it comes from us"
 
 
@@ -64,7 +64,7 @@ async def test_the_documentation_can_try_the_api(server, tmp_path):
         await operation.get_by_role("button", name="Execute").click()
         answer = operation.locator(".live-responses-table .response")
         await answer.wait_for()
-        await picture(page, tmp_path / "tried.png")
+        await page.screenshot(path=tmp_path / "tried.png")
         assert "200" in await answer.locator(".response-col_status").inner_text()
 
 
@@ -74,7 +74,7 @@ async def test_the_admin_is_whole_from_the_login_to_a_new_key(server, tmp_path):
             await Watch.ask(client, "script:tokens-40-rate-0-unicode", question).ended()
     async with spotless_page() as page:
         await page.goto(f"{server.url}/admin/")
-        await picture(page, tmp_path / "login.png")
+        await page.screenshot(path=tmp_path / "login.png")
         log_in = page.get_by_role("button", name="Log in")
         colour = await log_in.evaluate("button => getComputedStyle(button).backgroundColor")
         assert colour not in ("rgba(0, 0, 0, 0)", "rgb(239, 239, 239)")
@@ -82,24 +82,24 @@ async def test_the_admin_is_whole_from_the_login_to_a_new_key(server, tmp_path):
         await page.fill("#id_password", server.home.password)
         await log_in.click()
         await page.get_by_role("heading", name="Overview").wait_for()
-        await picture(page, tmp_path / "home.png")
+        await page.screenshot(path=tmp_path / "home.png")
 
         await page.goto(f"{server.url}/admin/conversations/conversation/")
         assert await page.locator("#result_list tbody").count() == 2
-        await picture(page, tmp_path / "conversations.png")
+        await page.screenshot(path=tmp_path / "conversations.png")
         await page.get_by_role("link", name="Is **this** <b>bold</b>?").click()
         await page.get_by_role("link", name="All 2 messages").wait_for()
         assert await page.locator(".dialogue-text b").count() == 0
-        await picture(page, tmp_path / "conversation.png", full_page=True)
+        await page.screenshot(path=tmp_path / "conversation.png", full_page=True)
 
         await page.goto(f"{server.url}/admin/accounts/apikey/add/")
         await page.locator(".select2-selection").click()
         await page.locator(".select2-results__option", has_text="admin").click()
         await page.fill("#id_name", "for the browser")
-        await picture(page, tmp_path / "add-key.png", full_page=True)
+        await page.screenshot(path=tmp_path / "add-key.png", full_page=True)
         await page.click("button[name=_save]")
         key = await page.locator(".new-key code").inner_text()
-        await picture(page, tmp_path / "new-key.png")
+        await page.screenshot(path=tmp_path / "new-key.png")
         await page.reload()
         assert key not in await page.content()
 

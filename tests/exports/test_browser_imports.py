@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.browser import open_page, picture
+from tests.browser import open_page
 from tests.config.test_browser_pages import Complaints
 from tests.exports.importing import document, message, path
 from tests.processes import eventually, get
@@ -59,13 +59,13 @@ async def test_a_look_then_the_import(server, page, complaints, export, tmp_path
     await page.get_by_role("heading", name="What came of it").wait_for()
     await page.get_by_role("link", name="Sourdough").first.wait_for()
     assert await page.get_by_text("Active HTML was made plain text").count() == 1
-    await picture(page, tmp_path / "light.png", full_page=True)
+    await page.screenshot(path=tmp_path / "light.png", full_page=True)
     async with server.client() as client:
         await eventually(lambda: get(client, "/api/conversations"), lambda listed: listed["count"] == 2)
 
     await page.emulate_media(color_scheme="dark")
     await page.evaluate("document.documentElement.classList.add('dark')")
-    await picture(page, tmp_path / "dark.png", full_page=True)
+    await page.screenshot(path=tmp_path / "dark.png", full_page=True)
 
     await page.get_by_role("link", name="Sourdough").first.click()
     await page.get_by_role("heading", name="Sourdough").first.wait_for()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser import open_page, picture
+from tests.browser import open_page
 from tests.config.test_browser_pages import Complaints
 from tests.processes import eventually, get
 
@@ -71,12 +71,12 @@ async def test_a_pull_is_watched_until_the_model_is_there(page, tmp_path):
     item = await pull(page, QUICK)
     bar = item.get_by_role("progressbar")
     seen = await eventually(lambda: bar.evaluate("bar => bar.hidden ? 0 : bar.position"), lambda part: 0 < part < 1)
-    await picture(page, tmp_path / "pulling.png")
+    await page.screenshot(path=tmp_path / "pulling.png")
     await eventually(lambda: bar.evaluate("bar => bar.position"), lambda part: part != seen)
 
     await row_of(page, QUICK).wait_for()
     await in_state(page, "completed").wait_for()
-    await picture(page, tmp_path / "pulled.png")
+    await page.screenshot(path=tmp_path / "pulled.png")
     assert "installed" in await row_of(page, QUICK).inner_text()
     assert "200 MB" in await item_of(page, QUICK).inner_text()
     assert await item_of(page, QUICK).get_by_role("button").count() == 0

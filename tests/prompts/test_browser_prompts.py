@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.browser import open_page, picture
+from tests.browser import open_page
 from tests.config.test_browser_pages import Complaints
 from tests.processes import eventually, get
 
@@ -85,7 +85,7 @@ async def test_a_template_is_edited_compared_and_restored(server, client, tmp_pa
         await open_template(page, "Translator")
         text = await page.input_value("#id_content")
         await problem_says(page, "“target_language” is needed.")
-        await picture(page, tmp_path / "edit.png", full_page=True)
+        await page.screenshot(path=tmp_path / "edit.png", full_page=True)
 
         await page.get_by_label("target_language").fill("Welsh")
         await preview_says(page, "Translate every user message into Welsh.")
@@ -119,7 +119,7 @@ async def test_a_template_is_edited_compared_and_restored(server, client, tmp_pa
         await page.get_by_role("link", name="What version 2 changed").click()
         await page.get_by_text("Have it signed").first.wait_for()
         assert await page.locator(".is-new", has_text="Sign as {{ signature }}. <b>").count() == 1
-        await picture(page, tmp_path / "compare.png", full_page=True)
+        await page.screenshot(path=tmp_path / "compare.png", full_page=True)
         await page.get_by_role("link", name="Restore version 1").click()
         await page.get_by_role("button", name="Restore version 1").click()
         await page.get_by_text("Version 1 was restored, as version 3.").wait_for()
@@ -139,7 +139,7 @@ async def test_a_template_is_tried_before_it_is_saved(server, client, tmp_path):
         await page.locator("#prompt-values").get_by_label("topic").fill("rain")
         await page.press("#prompt-message", "Enter")
         await page.locator(".assistant", has_text="tok5 ").wait_for()
-        await picture(page, tmp_path / "stream.png")
+        await page.screenshot(path=tmp_path / "stream.png")
         [trial] = await trials(client)
         assert trial["title"] == "Trial: Bard"
         detail = await get(client, f"/api/conversations/{trial['id']}")
@@ -243,6 +243,6 @@ async def test_who_may_only_look_sees_the_preview_too(server, tmp_path):
         await open_template(page, "Translator")
         await page.get_by_label("target_language").fill("Welsh")
         await preview_says(page, "Translate every user message into Welsh.")
-        await picture(page, tmp_path / "read-only.png", full_page=True)
+        await page.screenshot(path=tmp_path / "read-only.png", full_page=True)
         assert await page.locator("[name=_save]").count() == 0
         assert complaints.heard == []
