@@ -34,6 +34,9 @@ async def at_the_library(server, breaks_off=()):
         await page.fill("#id_username", "admin")
         await page.fill("#id_password", server.home.password)
         await page.click("[type=submit]")
+        # Left while it loads its fonts, it would complain of that.
+        await page.wait_for_url(f"{server.url}/admin/prompts/prompttemplate/")
+        await page.evaluate("document.fonts.ready.then(() => true)")
         yield page
         # A preview is broken off by the next one, and by leaving the page.
         preview = f"{server.url}/admin/prompts/prompttemplate/preview/ net::ERR_ABORTED"
