@@ -94,6 +94,9 @@ class EventStreamConsumer(AsyncHttpConsumer):
         super().__init__(*args, **kwargs)
         # A large one lies on disk.
         self.body = SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115 (respond closes it)
+        self.answering: asyncio.Task[None] | None = None
+        self.has_left = False
+        self.is_sending = False
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         # Not through AsyncConsumer.dispatch(), which visits a thread to close connections that we never open.
@@ -111,10 +114,12 @@ class EventStreamConsumer(AsyncHttpConsumer):
             self.answering = tasks.spawn(self.answer(), name="answer", context=copy_context())
 
     async def http_disconnect(self, message: dict[str, Any]) -> None:
-        if hasattr(self, "answering"):
-            self.answering.cancel()
-        else:
+        """What a thread is at ends first: it holds the body, and perhaps the rows behind the answer."""
+        self.has_left = True
+        if self.answering is None:
             self.body.close()
+        elif self.is_sending:
+            self.answering.cancel()
         raise StopConsumer
 
     async def answer(self) -> None:
@@ -128,6 +133,11 @@ class EventStreamConsumer(AsyncHttpConsumer):
 
     async def _answer(self) -> None:
         answer = await self.in_thread(self.respond)()
+        if self.has_left:
+            if isinstance(answer, Download):
+                await in_download_thread(answer.close)()
+            return
+        self.is_sending = True
         response = answer.response if isinstance(answer, Download) else answer
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
         headers += [(b"set-cookie", cookie.OutputString().encode("ascii")) for cookie in response.cookies.values()]
@@ -144,7 +154,7 @@ class EventStreamConsumer(AsyncHttpConsumer):
         set_script_prefix(get_script_prefix(self.scope))
         signals.request_started.send(sender=type(self), scope=self.scope)
         with self.body:
-            response = self._responded()
+            response = HttpResponse() if self.has_left else self._responded()
         if isinstance(response, EventStreamResponse) or self.scope["method"] == "HEAD":
             response.close()
             return response

@@ -113,11 +113,14 @@ class LiveServer:
 
     def is_idle(self) -> None:
         """Wait until all requests are over, also those whose clients have left."""
+        self.has_no_request()
+        self._database_threads_are_idle()
+
+    def has_no_request(self) -> None:
         # What has come over a line is read in the loop's next round, and its task begins in the one after.
         for _ in range(3):
             self.call(asyncio.sleep(0))
         wait_until(lambda: not self._server.server_state.tasks)
-        self._database_threads_are_idle()
 
     @staticmethod
     def _database_threads_are_idle() -> None:

@@ -1,12 +1,16 @@
+import asyncio
 import json
 import socket
+from threading import Barrier, Event
 
 import pytest
+from django.conf import settings
 
 from chat.models import Generation
 from conversations.models import Message
 from llm_models.standin import text_of
-from tests.live import UNENDING, finished, generation_of, text_in
+from streams.threads import in_database_thread
+from tests.live import PATIENCE, UNENDING, finished, generation_of, text_in
 
 
 @pytest.mark.parametrize(
@@ -36,20 +40,32 @@ def test_leaving_without_a_word_ends_only_the_watching(alice_online, server):
 @pytest.mark.parametrize("attempt", range(3))
 def test_leaving_before_the_answer_begins_leaves_all_or_nothing(alice_online, server, attempt):
     """A line cut while the message is being stored, or just before."""
-    body = json.dumps({"message": "Hi", "model_name": "script:tokens-5"}).encode()
-    head = (
-        f"POST /api/chat/stream HTTP/1.1\r\nHost: {server.address}\r\nAuthorization: Bearer {alice_online.secret}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    ).encode()
-    host, port = server.address.split(":")
-    with socket.create_connection((host, int(port))) as line:
-        line.sendall(head + body)
+    _send_and_leave(alice_online, server)
     server.is_idle()
 
     assert Message.objects.count() == 2 * Generation.objects.count() <= 2
     for generation in Generation.objects.all():
         assert finished(generation.pk).status == "completed"
         assert finished(generation.pk).message.content == text_of("script:tokens-5")
+
+
+def test_leaving_before_a_thread_is_free_leaves_nothing(alice_online, server):
+    all_wait = Barrier(settings.DATABASE_THREADS + 1)
+    free = Event()
+
+    @in_database_thread
+    def occupy():
+        all_wait.wait(PATIENCE)
+        assert free.wait(PATIENCE)
+
+    for _ in range(settings.DATABASE_THREADS):
+        server.loop.call_soon_threadsafe(asyncio.ensure_future, occupy())
+    all_wait.wait(PATIENCE)
+    _send_and_leave(alice_online, server)
+    server.has_no_request()
+    free.set()
+    server.is_idle()
+    assert not Generation.objects.exists()
 
 
 def test_leaving_amid_the_request_leaves_nothing(alice_online, server):
@@ -62,3 +78,14 @@ def test_leaving_amid_the_request_leaves_nothing(alice_online, server):
         line.sendall(head + b'{"message": "Hi"')
     server.is_idle()
     assert not Generation.objects.exists()
+
+
+def _send_and_leave(client, server):
+    body = json.dumps({"message": "Hi", "model_name": "script:tokens-5"}).encode()
+    head = (
+        f"POST /api/chat/stream HTTP/1.1\r\nHost: {server.address}\r\nAuthorization: Bearer {client.secret}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    host, port = server.address.split(":")
+    with socket.create_connection((host, int(port))) as line:
+        line.sendall(head + body)

@@ -61,6 +61,25 @@ def test_a_client_that_hangs_up_ends_the_work(alice_online, writes):
     assert endless.is_closed.wait(20)
 
 
+def test_a_client_that_hangs_up_before_the_first_piece_ends_the_work(alice_online, server, writes):
+    asked, has_left = Event(), Event()
+    endless = Endless()
+
+    def slow():
+        asked.set()
+        assert has_left.wait(20)
+        yield from endless
+
+    writes(slow())
+    with pytest.raises(httpx.ReadTimeout):
+        alice_online.http.get(URL, timeout=httpx.Timeout(20, read=0.1))
+    assert asked.wait(20)
+    server.has_no_request()
+    has_left.set()
+
+    assert endless.is_closed.wait(20)
+
+
 def test_no_more_is_written_than_a_slow_client_takes(alice_online, server, writes):
     endless = Endless()
     writes(iter(endless))
