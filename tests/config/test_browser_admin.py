@@ -62,6 +62,7 @@ async def test_every_page_is_whole(server, tmp_path, theme):
 
         await page.goto(f"{server.url}/admin/conversations/conversation/")
         await page.locator("#result_list tbody th a").last.click()
+        await page.wait_for_url("**/change/")
         assert await page.locator(".dialogue-message.user .dialogue-text b").count() == 0
         assert await page.locator(".dialogue-message").count() == 2
         assert not foreign, "all of it comes from us"
