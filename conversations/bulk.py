@@ -1,6 +1,7 @@
 """Writing many messages at once: `bulk_create` takes longer to prepare them than the database to take them.
 
-Triggers put them into the search index, as always. Who writes many batches does so within `search.upkeep.gathering()`.
+They are in the search index as soon as they are there, as always. Who writes many batches does so within
+`search.upkeep.gathering()`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from django.db.models import DateTimeField, Field, ForeignKey, JSONField, UUIDFi
 
 from conversations import tree
 from conversations.models import Conversation, Message
+from conversations.search import upkeep
 
 FIELDS = [field for field in Message._meta.concrete_fields if not field.generated]
 ATTRIBUTES = attrgetter(*(field.attname for field in FIELDS))
@@ -69,7 +71,8 @@ def insert(messages: Sequence[Message] | Sequence[NewMessage]) -> None:
         else:
             marks = ", ".join(["%s"] * len(FIELDS))
             insertion = f"INSERT INTO conversations_message ({COLUMNS}) VALUES ({marks})"  # noqa: S608
-            cursor.executemany(insertion, list(_rows(messages)))
+            with upkeep.reading_together([message.id for message in messages]):
+                cursor.executemany(insertion, list(_rows(messages)))
 
 
 def _rows(messages: Iterable[Message | NewMessage]) -> Iterator[list[Any]]:

@@ -8,6 +8,7 @@ that owner's texts alone, bm25 counts among them, and no owner sees another's.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,9 @@ from conversations.search import facets
 from conversations.search.words import words_of
 
 BARRIER = "z"  # no word of an index looks so: they begin with a digit
+
+# Messages are being inserted that will be read together, see upkeep.reading_together().
+is_put_off = ContextVar("is_put_off", default=False)
 
 _ENTRY = "conversations_searchentry"
 _MESSAGE = "conversations_message"
@@ -43,6 +47,7 @@ def on_connect(connection: BaseDatabaseWrapper, **_: Any) -> None:
     if connection.vendor == "sqlite":
         connection.connection.create_function("search_words", 2, search_words, deterministic=True)
         connection.connection.create_function("search_facets", 4, search_facets, deterministic=True)
+        connection.connection.create_function("search_is_put_off", 0, is_put_off.get)
 
 
 TABLES = [
@@ -91,7 +96,7 @@ _TITLE_CHANGED = "OLD.owner_id IS NEW.owner_id AND OLD.title IS NOT NEW.title"
 
 TRIGGERS = {
     "search_message_added": f"""
-        AFTER INSERT ON {_MESSAGE} WHEN {_SETTLED.format("NEW")} BEGIN
+        AFTER INSERT ON {_MESSAGE} WHEN {_SETTLED.format("NEW")} AND NOT search_is_put_off() BEGIN
             {ADD_MESSAGES.format(is_indexed=1, which="m.id = NEW.id")};
             {_IN} WHERE id = {_OF_MESSAGE.format("NEW")};
         END
@@ -176,6 +181,7 @@ WATCH = [VIEW, *(f"CREATE TRIGGER IF NOT EXISTS {name} {body}" for name, body in
 UNWATCH = [*(f"DROP TRIGGER IF EXISTS {name}" for name in TRIGGERS), f"DROP VIEW IF EXISTS {_WORDS}"]
 
 READ = f"{_IN} WHERE id IN ({{}}) ORDER BY id"
+READ_MESSAGES = f"{_IN} WHERE id IN (SELECT id FROM {_ENTRY} WHERE message_id IN ({{}})) ORDER BY id"
 LENGTHS = f"""
     SELECT w.title, w.body, w.facets, d.sz FROM {_WORDS} w JOIN {_INDEX}_docsize d ON d.id = w.id
     WHERE w.id >= %s AND w.id < %s

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -59,6 +59,30 @@ def gathering(using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
         yield
     finally:
         _execute(connection, postgresql.TAKE_IN_AT_ONCE, postgresql.TAKE_IN)
+
+
+@contextmanager
+def reading_together(message_ids: Sequence[UUID], using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
+    """Within it, in a transaction, these messages are inserted. At its end they are in the index.
+
+    For SQLite: when a trigger reads each by itself, FTS5 writes each to the database by itself, at three times the
+    cost of all else.
+    """
+    connection = connections[using]
+    if connection.vendor != "sqlite":
+        yield
+        return
+    token = sqlite.is_put_off.set(True)
+    try:
+        yield
+    finally:
+        sqlite.is_put_off.reset(token)
+    with connection.cursor() as cursor:
+        for begin in range(0, len(message_ids), BATCH):
+            ids = [message_id.hex for message_id in message_ids[begin : begin + BATCH]]
+            marks = ", ".join(["%s"] * len(ids))
+            cursor.execute(sqlite.ADD_MESSAGES.format(is_indexed=1, which=f"m.id IN ({marks}) ORDER BY m.id"), ids)
+            cursor.execute(sqlite.READ_MESSAGES.format(marks), ids)
 
 
 def forget_the_gone(using: str) -> None:

@@ -88,6 +88,24 @@ def test_a_mistake_leaves_nothing(alice):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_what_comes_after_a_mistake_is_found_at_once(as_alice, conversation):
+    with pytest.raises(IntegrityError):
+        bulk.write([], [Message(conversation=conversation, role="baker", content="rye")])
+
+    add_message(conversation, content="bread")
+
+    assert found(as_alice, "bread") == ["bread"]
+
+
+def test_more_than_is_read_at_once_is_found(as_alice, conversation, monkeypatch):
+    monkeypatch.setattr(upkeep, "BATCH", 3)
+    bulk.write([conversation], [Message(conversation=conversation, role="user", content="bread") for _ in range(10)])
+
+    assert len(found(as_alice, "bread")) == 10
+    assert upkeep.problems() == []
+
+
+@pytest.mark.django_db(transaction=True)
 def test_what_is_written_while_the_index_gathers_is_found_at_once(as_alice, conversation):
     with upkeep.gathering():
         bulk.write([conversation], [Message(conversation=conversation, role="user", content="bread")])
