@@ -100,7 +100,7 @@ def tree(conversation: Conversation) -> Tree:
     """What stands where; the messages are read when they are asked for."""
     lengths = Message.objects.filter(conversation=conversation).annotate(length=Length("content") + Length("thinking"))
     rows = _fetched(lengths.values_list("id", "parent_id", "depth", "length"))
-    return Tree(_in_order(list(map(_place, rows))), _read)
+    return Tree(_in_order([Place(_id(pk), _id_or_none(parent), *rest) for pk, parent, *rest in rows]), _read)
 
 
 def images(message: SavedMessage) -> list[str]:
@@ -145,34 +145,15 @@ def _fetched(values: QuerySet[Any, Any]) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
-def _place(row: tuple[Any, ...]) -> Place:
-    pk, parent, depth, length = row
-    return Place(_id(pk), None if parent is None else _id(parent), depth, length)
-
-
 def _message(row: tuple[Any, ...]) -> SavedMessage:
-    pk, parent, role, content, thinking, calls, status, model_name, prompt, completion, metadata, depth = row[:12]
+    pk, parent, role, content, thinking, calls, status = row[:7]
     moment, has_images = row[12:14]
     if status == Message.Status.STREAMING:
         status = _as_if_ended_now(content, thinking, calls)
     if isinstance(moment, str):  # SQLite has no time zones, and Django writes UTC there
         moment = datetime.fromisoformat(moment + "+00:00")
-    return SavedMessage(
-        _id(pk),
-        None if parent is None else _id(parent),
-        role,
-        content,
-        thinking,
-        calls,
-        status,
-        model_name,
-        prompt,
-        completion,
-        metadata,
-        depth,
-        moment,
-        bool(has_images),
-    )
+    ids_and_texts = _id(pk), _id_or_none(parent), role, content, thinking, calls, status
+    return SavedMessage._make((*ids_and_texts, *row[7:12], moment, bool(has_images)))
 
 
 def _as_if_ended_now(content: str, thinking: str, calls: str) -> str:
@@ -186,6 +167,10 @@ def _id(value: UUID | str) -> str:
     if isinstance(value, str):
         return f"{value[:8]}-{value[8:12]}-{value[12:16]}-{value[16:20]}-{value[20:]}"
     return str(value)
+
+
+def _id_or_none(value: UUID | str | None) -> str | None:
+    return None if value is None else _id(value)
 
 
 Placed = TypeVar("Placed", Place, SavedMessage)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 from uuid import UUID
 
 from django.db import connections, transaction
@@ -21,6 +22,7 @@ ADDED = 5_000
 _FORGET_ALL = "INSERT INTO conversations_search(conversations_search) VALUES ('delete-all')"
 
 Show = Callable[[int, int], None]
+Id = TypeVar("Id", int, str)
 
 
 def complete(using: str = DEFAULT_DB_ALIAS, show: Show = lambda done, total: None) -> int:
@@ -63,24 +65,19 @@ def gathering(using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
 
 @contextmanager
 def reading_together(message_ids: Sequence[UUID], using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
-    """Within it, in a transaction, these messages are inserted. At its end they are in the index.
+    """On SQLite: within it, in a transaction, these messages are inserted. At its end they are in the index.
 
-    For SQLite: when a trigger reads each by itself, FTS5 writes each to the database by itself, at three times the
-    cost of all else.
+    When a trigger reads each by itself, FTS5 writes each to the database by itself, at three times the cost of all
+    else.
     """
-    connection = connections[using]
-    if connection.vendor != "sqlite":
-        yield
-        return
     token = sqlite.is_put_off.set(True)
     try:
         yield
     finally:
         sqlite.is_put_off.reset(token)
-    with connection.cursor() as cursor:
+    with connections[using].cursor() as cursor:
         for begin in range(0, len(message_ids), BATCH):
-            ids = [message_id.hex for message_id in message_ids[begin : begin + BATCH]]
-            marks = ", ".join(["%s"] * len(ids))
+            marks, ids = _marks([message_id.hex for message_id in message_ids[begin : begin + BATCH]])
             cursor.execute(sqlite.ADD_MESSAGES.format(is_indexed=1, which=f"m.id IN ({marks}) ORDER BY m.id"), ids)
             cursor.execute(sqlite.READ_MESSAGES.format(marks), ids)
 
@@ -223,7 +220,7 @@ def _read(connection: BaseDatabaseWrapper, using: str, ids: list[int]) -> None:
             cursor.execute(postgresql.READ, [ids])
 
 
-def _marks(ids: list[int]) -> tuple[str, list[int]]:
+def _marks(ids: list[Id]) -> tuple[str, list[Id]]:
     """For "IN (…)"."""
     return ", ".join(["%s"] * len(ids)), ids
 

@@ -12,6 +12,8 @@ from llm_models.standin import text_of
 from streams.threads import in_database_thread
 from tests.live import PATIENCE, UNENDING, finished, generation_of, text_in
 
+BODY = json.dumps({"message": "Hi", "model_name": "script:tokens-5"}).encode()
+
 
 @pytest.mark.parametrize(
     ("model", "read"),
@@ -69,22 +71,15 @@ def test_leaving_before_a_thread_is_free_leaves_nothing(alice_online, server):
 
 
 def test_leaving_amid_the_request_leaves_nothing(alice_online, server):
-    head = (
-        f"POST /api/chat/stream HTTP/1.1\r\nHost: {server.address}\r\nAuthorization: Bearer {alice_online.secret}\r\n"
-        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
-    ).encode()
-    host, port = server.address.split(":")
-    with socket.create_connection((host, int(port))) as line:
-        line.sendall(head + b'{"message": "Hi"')
+    _send_and_leave(alice_online, server, b'{"message": "Hi"', length=100)
     server.is_idle()
     assert not Generation.objects.exists()
 
 
-def _send_and_leave(client, server):
-    body = json.dumps({"message": "Hi", "model_name": "script:tokens-5"}).encode()
+def _send_and_leave(client, server, body=BODY, length=None):
     head = (
         f"POST /api/chat/stream HTTP/1.1\r\nHost: {server.address}\r\nAuthorization: Bearer {client.secret}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {length or len(body)}\r\n\r\n"
     ).encode()
     host, port = server.address.split(":")
     with socket.create_connection((host, int(port))) as line:
