@@ -24,6 +24,7 @@ NAMES = {"user": "User", "assistant": "Assistant", "system": "System", "tool": "
 
 # What ends the blocks of raw HTML that no blank line ends.
 ENDS_OF_HTML = ["-->", "</script>", "</style>", "</pre>", "</textarea>", "?>", "]]>", ">"]
+LINE_END = re.compile(r"\r\n?|\n")  # as Markdown has it
 CAN_STAY_OPEN = re.compile(r"```|~~~|<")
 OTHER_LINE_BREAKS = re.compile("[\r\x85\u2028\u2029\ufeff]")
 AFTERWARDS = "\n\n# afterwards\n"
@@ -120,7 +121,7 @@ def _indented(calls: str) -> str:
 
 def quoted(text: str) -> str:
     """Whatever it leaves open ends with the quotation."""
-    return "\n".join(f"> {line}" for line in text.split("\n"))
+    return "> " + LINE_END.sub(r"\g<0>> ", text)
 
 
 def fenced(code: str, language: str) -> str:

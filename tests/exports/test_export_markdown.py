@@ -3,7 +3,7 @@ import re
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -179,6 +179,7 @@ def test_code_comes_back_from_its_fence(code):
 
 
 @given(text=markdown_pieces)
+@example(text="\r```python\nprint(1)")
 @settings(max_examples=200, deadline=None)
 def test_a_quotation_holds_all_of_it(text):
     tokens = MarkdownIt("commonmark").parse(f"{quoted(text)}\n\n# Next\n")
