@@ -9,6 +9,7 @@ that owner's texts alone, bm25 counts among them, and no owner sees another's.
 from __future__ import annotations
 
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -32,10 +33,15 @@ _WORDS = "conversations_searchwords"
 def search_words(prefix: str, text: str | None) -> str:
     """What FTS5 is given to index; called by the view. Wholes come behind a barrier that no phrase reaches over."""
     words = words_of(text or "")
-    line = " ".join(prefix + word for word in words.line)
-    return " ".join([line, BARRIER, *(prefix + word for word in words.wholes)]) if words.wholes else line
+    line = _prefixed(prefix, words.line)
+    return f"{line} {BARRIER} {_prefixed(prefix, words.wholes)}" if words.wholes else line
 
 
+def _prefixed(prefix: str, words: list[str]) -> str:
+    return prefix + f" {prefix}".join(words) if words else ""
+
+
+@lru_cache(maxsize=1_000)
 def search_facets(owner_id: int, conversation_id: str, role: str, model_name: str) -> str:
     told = [facets.conversation(UUID(conversation_id))]
     told += [facets.role(owner_id, role)] if role else []
@@ -96,7 +102,7 @@ _TITLE_CHANGED = "OLD.owner_id IS NEW.owner_id AND OLD.title IS NOT NEW.title"
 
 TRIGGERS = {
     "search_message_added": f"""
-        AFTER INSERT ON {_MESSAGE} WHEN {_SETTLED.format("NEW")} AND NOT search_is_put_off() BEGIN
+        AFTER INSERT ON {_MESSAGE} WHEN NOT search_is_put_off() AND {_SETTLED.format("NEW")} BEGIN
             {ADD_MESSAGES.format(is_indexed=1, which="m.id = NEW.id")};
             {_IN} WHERE id = {_OF_MESSAGE.format("NEW")};
         END

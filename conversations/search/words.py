@@ -50,11 +50,16 @@ TOO_LONG = f"([^ ]{{{LONGEST_WORD}}})[^ ]+"
 
 _MARKS = re.compile(MARKS)
 _SEPARATORS = re.compile(SEPARATORS.replace("\x01", "\x00", 1))
-_ASCII_SEPARATORS = {code: " " for code in range(128) if _SEPARATORS.match(chr(code))}
+_ASCII_LINE = bytes(ord(" ") if _SEPARATORS.match(chr(code)) else code for code in range(128)) + bytes(128)
 _UNSPACED = re.compile(UNSPACED)
 _UNSPACED_RUN = re.compile(f"({UNSPACED}+)")
 _UNSPACED_NEXT = re.compile(f"(?<={UNSPACED})({UNSPACED})")
 _PARTS = re.compile(PARTS)
+# Letters, capitals and digits told apart, and nothing else: what PARTS looks for is quick to find in it.
+_KINDS = re.sub(rb"[A-Z]", b"A", re.sub(rb"[a-z]", b"a", re.sub(rb"[0-9]", b"0", bytes(range(256)))))
+_LETTERS = bytes.maketrans(b"A", b"a")
+# The separators that make a text of English more than ASCII.
+_TYPOGRAPHY = "\xa0\u2013\u2014\u2018\u2019\u201c\u201d\u2022\u2026"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +71,42 @@ class Words:
 def words_of(text: str) -> Words:
     text = text[:LONGEST_TEXT]
     if not text.isascii():
+        for separator in _TYPOGRAPHY:
+            text = text.replace(separator, " ")
+    if not text.isascii():
         text = unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFKD", text)))
         text = _SEPARATORS.sub(" ", text)
         text = _parted(text).lower().replace("\u03c2", "\u03c3")  # one sigma
         if _UNSPACED.search(text):
             text = _UNSPACED_NEXT.sub(r"\1 \1", _UNSPACED_RUN.sub(r" \1 ", text))
     else:
-        text = _parted(text.translate(_ASCII_SEPARATORS)).lower()
+        text = _parted(text.encode().translate(_ASCII_LINE).decode()).lower()
     wholes = []
     if JOINT in text:
         wholes = [word.replace(JOINT, "")[:LONGEST_WORD] for word in text.split() if JOINT in word]
         text = text.replace(JOINT, " ")
-    return Words([word[:LONGEST_WORD] for word in text.split()], wholes)
+    return Words(_cut(text.split()), wholes)
+
+
+def _cut(words: list[str]) -> list[str]:
+    if max(map(len, words), default=0) <= LONGEST_WORD:
+        return words
+    return [word[:LONGEST_WORD] for word in words]
 
 
 def _parted(text: str) -> str:
-    # Most words have nothing to part, and asking the expression takes longer than all the rest.
+    # Most texts have nothing to part, and most words of the others. Asking the expression takes longer than all else.
+    if not _may_have_parts(text):
+        return text
     words = text.split()
     return " ".join([word if word.isalpha() and word[1:].islower() else _PARTS.sub(JOINT, word) for word in words])
+
+
+def _may_have_parts(text: str) -> bool:
+    """False only if PARTS is nowhere in it. What is not ASCII is left out, which can but bring more together."""
+    kinds = text.encode("ascii", "ignore").translate(_KINDS)
+    letters = kinds.translate(_LETTERS)
+    return b"aA" in kinds or b"AAa" in kinds or b"aa0" in letters or b"0aa" in letters
 
 
 def is_unspaced(word: str) -> bool:

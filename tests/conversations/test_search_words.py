@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from conversations.models import Message
 from conversations.search.query import parse
-from conversations.search.words import words_of
+from conversations.search.words import PARTS, words_of
 from tests.conversations.searching import say, search
 
 
@@ -116,6 +116,14 @@ def test_search_finds_exactly_what_reading_finds(as_alice, conversation, texts, 
     met = {hit["message_id"] for hit in search(as_alice, query)["results"]}
 
     assert met == {str(message.pk) for message in messages if matches(message.content, query)}
+
+
+@settings(max_examples=500, deadline=None)
+@given(text=st.text("abAB01 -\u2019\xa0東", max_size=12))
+def test_words_come_apart_wherever_they_have_parts(text):
+    apart = re.sub(PARTS, " ", text)
+
+    assert words_of(text).line == words_of(apart).line
 
 
 @pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite is given the words by Python.")
