@@ -1,3 +1,4 @@
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -41,6 +42,7 @@ class Command(BaseCommand):
         source = SOURCES.get(options["format"], "")
         wishes = Wishes(dry_run=options["dry_run"], verbatim=options["verbatim"], source=source)
         self.problems: list[Entry] = []
+        gc.freeze()  # what is there now stays: the collector need not go through it again and again
         began = perf_counter()
         with _report(options["report"], wishes.dry_run) as report:
             try:
