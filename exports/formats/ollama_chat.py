@@ -62,14 +62,16 @@ def _check_version(version: object) -> None:
         return
     if not isinstance(version, str):
         raise CannotImport("unsupported_version", f"It does not say its version. Version {VERSION} is read here.")
-    age = "newer" if _numbers(version) > _numbers(VERSION) else "other"
     raise CannotImport(
-        "unsupported_version", f"It is of the {age} version {version[:20]}. Version {VERSION} is read here."
+        "unsupported_version", f"It is of the {_age(version)} version {version[:20]}. Version {VERSION} is read here."
     )
 
 
-def _numbers(version: str) -> list[int]:
-    return [int(part) if part.isdecimal() else 0 for part in version[:20].split(".")]
+def _age(version: str) -> str:
+    parts = version[:20].split(".")
+    if not all(part.isdecimal() for part in parts):
+        return "other"
+    return "newer" if [int(part) for part in parts] > [int(part) for part in VERSION.split(".")] else "older"
 
 
 def _message(told: object, number: int) -> ImportedMessage:

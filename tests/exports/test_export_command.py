@@ -185,6 +185,7 @@ def test_a_file_that_cannot_be_written_spoils_no_other(conversations, tmp_path, 
         (["--user", "alice", "--since", "0001-01-01T00:00+14:00"], "is not a date"),
         (["--user", "alice", "--resume"], "--resume is for"),
         (["--format", "json", "--output", __file__], "is a file"),
+        (["--format", "jsonl", "--output", "everyone.jsonl"], "is a file"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_2(alice, arguments, words):

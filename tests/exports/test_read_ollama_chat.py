@@ -100,7 +100,7 @@ def test_active_html_becomes_text_unless_it_is_wanted_verbatim():
     [
         ("2.0", "newer version 2.0"),
         ("1.1", "newer version 1.1"),
-        ("0.9", "other version 0.9"),
+        ("0.9", "older version 0.9"),
         ("latest", "other version latest"),
         (None, "does not say its version"),
         (1.0, "does not say its version"),

@@ -119,8 +119,10 @@ class Command(BaseCommand):
             raise _usage("A zip is not for a terminal: name a file with --output.")
         if options["resume"] and not has_many_files:
             raise _usage("--resume is for json, markdown and html: other formats are one file, there whole or not.")
-        if Path(options["output"]).is_file() and (has_many_files or options["user"] is None):
-            raise _usage(f"{options['output']} is a file, and a directory is needed.")
+        output = Path(options["output"])
+        is_file = output.is_file() or (output.suffix == f".{options['format']}" and not output.is_dir())
+        if is_file and (has_many_files or options["user"] is None):
+            raise _usage(f"{output} is a file, and these are several: name a directory with --output.")
 
     # --- Writing --------------------------------------------------------------------------------------
 
