@@ -105,8 +105,10 @@ def _parted(text: str) -> str:
 def _may_have_parts(text: str) -> bool:
     """False only if PARTS is nowhere in it. What is not ASCII is left out, which can but bring more together."""
     kinds = text.encode("ascii", "ignore").translate(_KINDS)
+    if b"A" in kinds and (b"aA" in kinds or b"AAa" in kinds):
+        return True
     letters = kinds.translate(_LETTERS)
-    return b"aA" in kinds or b"AAa" in kinds or b"aa0" in letters or b"0aa" in letters
+    return b"0" in kinds and (b"aa0" in letters or b"0aa" in letters)
 
 
 def is_unspaced(word: str) -> bool:
