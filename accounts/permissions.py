@@ -49,6 +49,7 @@ class HasScope(BasePermission):
     def has_permission(self, request: Request, view: APIView) -> bool:
         if not request.user.is_authenticated:
             raise NotAuthenticated
+        view.check_throttles(request)  # DRF does so after the permissions, and would not count what these refuse
         require_scope(_scope_for(request, view), request.user, key_of(request))
         return True
 

@@ -6,8 +6,12 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
+from drf_standardized_errors.openapi_serializers import Error429Serializer, ErrorResponse429Serializer
+from rest_framework import serializers
+from rest_framework.exceptions import Throttled
 
 from chat.ask import AskSerializer
+from chat.errors import TooManyGenerations
 from streams.schema import COMING_BACK, NOTHING_LEFT
 
 EVENTS = """
@@ -37,6 +41,14 @@ class TicketScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
         return {"type": "apiKey", "in": "query", "name": "ticket", "description": "See `POST /api/chat/ticket`."}
 
 
+class TooManyErrorSerializer(Error429Serializer):
+    code = serializers.ChoiceField(choices=[Throttled.default_code, TooManyGenerations.default_code])
+
+
+class TooManyResponseSerializer(ErrorResponse429Serializer):
+    errors = TooManyErrorSerializer(many=True)
+
+
 STREAM = OpenApiResponse(OpenApiTypes.STR, description=EVENTS)
 
 CHAT_STREAM: dict[str, Any] = {
@@ -57,7 +69,7 @@ CHAT_STREAM: dict[str, Any] = {
             description="The generation that writes the reply.",
         ),
     ],
-    "responses": {(200, "text/event-stream"): STREAM},
+    "responses": {(200, "text/event-stream"): STREAM, 429: TooManyResponseSerializer},
 }
 
 GENERATION_EVENTS: dict[str, Any] = {

@@ -13,7 +13,7 @@ from django.conf import settings
 from drf_standardized_errors.handler import exception_handler
 from rest_framework.exceptions import AuthenticationFailed, NotFound, ParseError, ValidationError
 
-from accounts import keys
+from accounts import keys, throttling
 from accounts.errors import ScopeRequired
 from accounts.models import ApiKey, User
 from accounts.permissions import require_scope
@@ -66,7 +66,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
             return  # it is being closed
         frame: Frame = {}
         try:
-            frame = _parsed((bytes_data if text_data is None else text_data) or b"")
+            try:
+                frame = _parsed((bytes_data if text_data is None else text_data) or b"")
+            finally:
+                await in_database_thread(throttling.admit)(*self.holder)  # one that cannot be read counts as well
             await self._act(frame)
         except AuthenticationFailed:
             self._unwatch_all()  # nothing can be said after the close
@@ -225,4 +228,7 @@ def _error_data(exc: Exception) -> dict[str, Any]:
         raise exc
     first = response.data["errors"][0]
     retryable = response.status_code == 429 or response.status_code >= 500
-    return {**response.data, "code": first["code"], "detail": first["detail"], "retryable": retryable}
+    told = {**response.data, "code": first["code"], "detail": first["detail"], "retryable": retryable}
+    if "Retry-After" in response:
+        told["retry_after"] = int(response["Retry-After"])
+    return told

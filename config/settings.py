@@ -29,7 +29,17 @@ CORS_ALLOW_HEADERS = [
     "last-event-id",
     "x-request-id",
 ]
-CORS_EXPOSE_HEADERS = ["content-disposition", "location", "retry-after", "x-generation-id", "x-request-id"]
+CORS_EXPOSE_HEADERS = [
+    "content-disposition",
+    "location",
+    "ratelimit-limit",
+    "ratelimit-policy",
+    "ratelimit-remaining",
+    "ratelimit-reset",
+    "retry-after",
+    "x-generation-id",
+    "x-request-id",
+]
 
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
@@ -83,6 +93,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "accounts.throttling.rate_limit_headers",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -136,7 +147,13 @@ else:
     most = DATABASE_THREADS + REQUEST_THREADS + 8
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 2, "max_size": most, "timeout": 10}
 
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        # Each key that is in use has a counter a minute; of 300, Django's default, they would drive out the tickets.
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    }
+}
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -159,6 +176,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["accounts.throttling.RequestThrottle"],
     "DEFAULT_PARSER_CLASSES": ["config.parsers.JSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["drf_orjson_renderer.renderers.ORJSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "config.pagination.Pagination",
@@ -192,7 +210,10 @@ SPECTACULAR_SETTINGS = {
         "ClientErrorEnum": "drf_standardized_errors.openapi_serializers.ClientErrorEnum.choices",
         "ServerErrorEnum": "drf_standardized_errors.openapi_serializers.ServerErrorEnum.choices",
     },
-    "POSTPROCESSING_HOOKS": ["drf_standardized_errors.openapi_hooks.postprocess_schema_enums"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_standardized_errors.openapi_hooks.postprocess_schema_enums",
+        "accounts.schema.describe_limits",
+    ],
 }
 
 # --- The admin ----------------------------------------------------------------------------------
@@ -282,6 +303,7 @@ STANDIN_OLLAMA = env_choice("STANDIN_OLLAMA", "never", {"never", "auto"})
 # --- Chat: 0 switches a limit off ---------------------------------------------------------------
 
 CHAT_CONTEXT_MESSAGES = env_int("CHAT_CONTEXT_MESSAGES", 20)
+CHAT_REQUESTS_PER_MINUTE = env_int("CHAT_REQUESTS_PER_MINUTE", 1200)
 CHAT_MAX_RUNNING_PER_USER = env_int("CHAT_MAX_RUNNING_PER_USER", 100)
 CHAT_MAX_MESSAGE_CHARS = env_int("CHAT_MAX_MESSAGE_CHARS", 100_000)
 CHAT_MAX_CONVERSATION_MESSAGES = env_int("CHAT_MAX_CONVERSATION_MESSAGES", 10_000)

@@ -4,6 +4,7 @@ from django.core.cache import cache
 from hypothesis import HealthCheck, settings
 from rest_framework.test import APIClient
 
+from accounts import rates
 from accounts.models import ApiKey, User
 
 pytest_plugins = ["tests.database", "tests.live", "tests.process_fixtures"]
@@ -52,3 +53,24 @@ def as_alice(alice) -> APIClient:
 @pytest.fixture
 def as_bob(bob) -> APIClient:
     return client_for(bob)
+
+
+class Clock:
+    """Stands still until it is moved. It begins with a minute."""
+
+    def __init__(self) -> None:
+        self.seconds = 29_900_000.0 * 60
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    """The clock by which requests and failures are counted."""
+    clock = Clock()
+    monkeypatch.setattr(rates, "time", clock)
+    return clock

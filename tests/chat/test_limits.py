@@ -2,6 +2,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from chat.engine import engine
 from chat.models import Generation
 from conversations.models import Message
 from tests.live import SPEECHLESS, UNENDING, conversation_of, error_of, text_in
@@ -82,6 +83,39 @@ class TestMessages:
     def test_zero_is_no_limit(self, alice_online, settings):
         settings.CHAT_MAX_MESSAGE_CHARS = 0
         assert alice_online.ask("x" * 200_000, model_name="script:tokens-1")[-1].name == "done"
+
+
+@pytest.mark.parametrize(
+    ("setting", "most", "status", "code", "retry_after"),
+    [
+        ("CHAT_MAX_MESSAGE_CHARS", 10, 400, "message_too_long", None),
+        ("CHAT_MAX_CONVERSATION_CHARS", 10, 409, "conversation_full", None),
+        ("CHAT_MAX_CONVERSATION_MESSAGES", 1, 409, "conversation_full", None),
+        ("CHAT_MAX_BODY_BYTES", 10, 413, "request_too_large", None),
+        ("CHAT_MAX_RUNNING_PER_USER", 1, 429, "too_many_generations", 5),
+        ("CHAT_REQUESTS_PER_MINUTE", 1, 429, "throttled", 60),
+        ("CHAT_DRAIN_SECONDS", 0, 503, "server_busy", 5),
+    ],
+)
+def test_a_refusal_is_told_alike_at_both_doors(
+    alice_online, settings, clock, monkeypatch, setting, most, status, code, retry_after
+):
+    with alice_online.send(model_name=SPEECHLESS), alice_online.socket() as socket:
+        setattr(settings, setting, most)
+        monkeypatch.setattr(engine, "is_draining", code == "server_busy")
+
+        response, told = refused(alice_online, message="x" * 20)
+        frame = socket.ask(action="send", message="x" * 20, request_id="r1")
+
+    assert (response.status_code, told) == (status, code)
+    assert response.headers.get("Retry-After") == (retry_after and str(retry_after))
+    assert (frame["event"], frame["data"]["code"]) == ("error", code)
+    assert frame["data"].get("retry_after") == retry_after
+    assert frame["data"]["retryable"] == (retry_after is not None)
+    if code != "request_too_large":  # such a frame is not read, and the sentence speaks of a frame
+        assert frame["request_id"] == "r1"
+        assert frame["data"]["errors"] == response.json()["errors"]
+    assert Generation.objects.count() == 1, "nothing is left half made"
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL goes by what is in the table")
