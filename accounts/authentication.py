@@ -2,6 +2,7 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from accounts import keys
+from accounts.addresses import address_of
 from accounts.models import ApiKey, User
 
 
@@ -12,7 +13,7 @@ class BearerAuthentication(BaseAuthentication):
         secret = keys.secret_in(request.headers.get("Authorization", ""))
         if secret is None:
             return None
-        key = keys.authenticate(secret)
+        key = keys.authenticate(secret, address_of(request))
         return key.user, key
 
     def authenticate_header(self, request: Request) -> str:

@@ -8,10 +8,12 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 from rest_framework.exceptions import AuthenticationFailed
 
 from accounts import secret as key_secret
+from accounts import throttling
 from accounts.models import ApiKey, User
 
 REMEMBER_SECONDS = 300
 REMEMBER_KEYS = 10_000
+NEVER = (b"", 0.0)
 
 
 def secret_in(authorization: str) -> str | None:
@@ -20,14 +22,14 @@ def secret_in(authorization: str) -> str | None:
     return secret.strip() if scheme.lower() == "bearer" else None
 
 
-def authenticate(secret: str) -> ApiKey:
-    """The key that this secret opens, with its user, noted as used. Raises AuthenticationFailed.
+def authenticate(secret: str, address: str | None) -> ApiKey:
+    """The key that this secret opens, with its user, noted as used. Raises AuthenticationFailed, or Throttled.
 
     The row is read each time (one query), so that revoking, expiry and an inactive user act at once.
     """
     key = _with_prefix(key_secret.prefix_of(secret))
-    if key is None or not _verified.confirm(key, secret):
-        raise AuthenticationFailed("There is no such API key.")
+    if key is None or not _opens(key, secret, address):
+        throttling.refuse(address, "There is no such API key.")
     if not key.is_usable:
         # Said only to those who hold the secret.
         raise AuthenticationFailed("This API key has expired or was revoked, or its user is no longer active.")
@@ -45,6 +47,18 @@ def holder(user_id: int | str, key_id: UUID | str | None) -> tuple[User, ApiKey 
     if user is None:
         raise AuthenticationFailed("The key or the user of this is no longer active.")
     return user, key
+
+
+def _opens(key: ApiKey, secret: str, address: str | None) -> bool:
+    """Who guesses from an address that has failed too often gets no more bcrypt for it.
+
+    Others there do, if they were right before: that is known of the secret that they show, so nobody can pretend it.
+    """
+    if _verified.remembers(key, secret):
+        return True
+    if throttling.has_failed_too_often(address) and not _verified.has_seen(key, secret):
+        return False
+    return _verified.confirm(key, secret)
 
 
 def _with_prefix(prefix: str | None) -> ApiKey | None:
@@ -68,10 +82,15 @@ class VerifiedKeys:
         self._writing = Lock()
         self._verifying = [Lock() for _ in range(64)]
 
+    def remembers(self, key: ApiKey, secret: str) -> bool:
+        return self._remembers(key, _digest(key, secret))
+
+    def has_seen(self, key: ApiKey, secret: str) -> bool:
+        """It was right once, also if bcrypt has to be asked again by now."""
+        return self._is_known(key, _digest(key, secret))
+
     def confirm(self, key: ApiKey, secret: str) -> bool:
-        digest = salted_hmac("accounts.keys", f"{secret}:{key.hashed_key}", algorithm="sha256").digest()
-        if self._remembers(key, digest):
-            return True
+        digest = _digest(key, secret)
         # A crowd that comes back after a restart with one key waits here for one bcrypt. Chosen by the digest, so that
         # wrong guesses at a key seldom stand in the way of the right one.
         with self._verifying[digest[0] % len(self._verifying)]:
@@ -83,8 +102,12 @@ class VerifiedKeys:
             return True
 
     def _remembers(self, key: ApiKey, digest: bytes) -> bool:
-        known, until = self._known.get(key.pk, (b"", 0.0))
-        return constant_time_compare(known, digest) and monotonic() < until
+        _, until = self._known.get(key.pk, NEVER)
+        return self._is_known(key, digest) and monotonic() < until
+
+    def _is_known(self, key: ApiKey, digest: bytes) -> bool:
+        known, _ = self._known.get(key.pk, NEVER)
+        return constant_time_compare(known, digest)
 
     def _remember(self, key: ApiKey, digest: bytes) -> None:
         with self._writing:
@@ -92,6 +115,10 @@ class VerifiedKeys:
             self._known[key.pk] = digest, monotonic() + REMEMBER_SECONDS
             if len(self._known) > REMEMBER_KEYS:
                 del self._known[next(iter(self._known))]
+
+
+def _digest(key: ApiKey, secret: str) -> bytes:
+    return salted_hmac("accounts.keys", f"{secret}:{key.hashed_key}", algorithm="sha256").digest()
 
 
 _verified = VerifiedKeys()

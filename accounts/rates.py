@@ -47,6 +47,9 @@ class Rate:
         """Once more. None: there is no limit, or nobody knows, and nobody is refused for that."""
         return self._quota(who, _raised)
 
+    def look(self, who: str) -> Quota | None:
+        return self._quota(who, lambda counter: cache.get(counter, 0))
+
     def _quota(self, who: str, read: Callable[[str], int]) -> Quota | None:
         limit: int = getattr(settings, self._setting)
         if not limit or monotonic() < Rate._away_until:

@@ -1,18 +1,19 @@
-"""Who asks too often: the same for REST, event streams and sockets."""
+"""Who asks too often, or fails too often: the same for REST, event streams and sockets."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from asgiref.sync import iscoroutinefunction
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
-from rest_framework.exceptions import Throttled
+from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from accounts.addresses import network_of
 from accounts.permissions import key_of
 from accounts.rates import WINDOW_SECONDS, Quota, Rate
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from accounts.models import ApiKey, User
 
 _requests = Rate("requests", "CHAT_REQUESTS_PER_MINUTE")
+_failures = Rate("failures", "AUTH_FAILURES_PER_MINUTE")
 
 
 class RequestThrottle(BaseThrottle):
@@ -44,6 +46,17 @@ class RequestThrottle(BaseThrottle):
 def admit(user: User, key: ApiKey | None) -> None:
     """Counts what is no HTTP request as one. Raises Throttled."""
     _must_be_within(_count(user, key))
+
+
+def refuse(address: str | None, detail: str) -> NoReturn:
+    """Of wrong credentials, which count against the address. Raises AuthenticationFailed, or Throttled if too many."""
+    _must_be_within(_failures.count(network_of(address)))
+    raise AuthenticationFailed(detail)
+
+
+def has_failed_too_often(address: str | None) -> bool:
+    quota = _failures.look(network_of(address))
+    return quota is not None and not quota.remaining
 
 
 @sync_and_async_middleware

@@ -10,6 +10,7 @@ from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from accounts.addresses import address_of
 from accounts.models import ApiKey, User
 from accounts.permissions import user_of
 from chat import schema, tickets
@@ -28,7 +29,7 @@ class TicketAuthentication(BaseAuthentication):
         ticket = request.query_params.get("ticket")
         if ticket is None:
             return None
-        return tickets.open_events(ticket, request.parser_context["kwargs"]["pk"])
+        return tickets.open_events(ticket, request.parser_context["kwargs"]["pk"], address_of(request))
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"

@@ -13,9 +13,8 @@ from uuid import UUID
 from django.core import signing
 from django.core.cache import cache
 from django.utils import timezone
-from rest_framework.exceptions import AuthenticationFailed
 
-from accounts import keys
+from accounts import keys, throttling
 from accounts.models import ApiKey, User
 
 if TYPE_CHECKING:
@@ -46,23 +45,23 @@ def for_websocket(user: User, key: ApiKey | None) -> Ticket:
     return Ticket(ticket, timezone.now() + WEBSOCKET_LIFETIME)
 
 
-def open_events(ticket: str, generation_id: UUID) -> tuple[User, ApiKey | None]:
-    """Who may watch this generation by this ticket. Raises AuthenticationFailed."""
+def open_events(ticket: str, generation_id: UUID, address: str | None) -> tuple[User, ApiKey | None]:
+    """Who may watch this generation by this ticket. Raises AuthenticationFailed, or Throttled."""
     try:
         bound_to, user_id, key_id = signing.loads(ticket, salt=SALT, max_age=EVENTS_LIFETIME)
-    except (signing.BadSignature, ValueError) as exc:
-        raise AuthenticationFailed("This ticket is wrong or has expired.") from exc
+    except (signing.BadSignature, ValueError):
+        throttling.refuse(address, "This ticket is wrong or has expired.")
     if bound_to != str(generation_id):
-        raise AuthenticationFailed("This ticket is for another reply.")
+        throttling.refuse(address, "This ticket is for another reply.")
     return keys.holder(user_id, key_id)
 
 
-def open_websocket(ticket: str) -> tuple[User, ApiKey | None]:
-    """Who connects by this ticket, which is spent now. Raises AuthenticationFailed."""
+def open_websocket(ticket: str, address: str | None) -> tuple[User, ApiKey | None]:
+    """Who connects by this ticket, which is spent now. Raises AuthenticationFailed, or Throttled."""
     holder = cache.get(_cache_key(ticket))
     # Of two that come with one ticket, only one deletes it.
     if holder is None or not cache.delete(_cache_key(ticket)):
-        raise AuthenticationFailed("This ticket is wrong, used or expired.")
+        throttling.refuse(address, "This ticket is wrong, used or expired.")
     return keys.holder(*holder)
 
 

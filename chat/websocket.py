@@ -11,9 +11,17 @@ import orjson
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from drf_standardized_errors.handler import exception_handler
-from rest_framework.exceptions import AuthenticationFailed, NotFound, ParseError, ValidationError
+from rest_framework.exceptions import (
+    APIException,
+    AuthenticationFailed,
+    NotFound,
+    ParseError,
+    Throttled,
+    ValidationError,
+)
 
 from accounts import keys, throttling
+from accounts.addresses import address_of_scope
 from accounts.errors import ScopeRequired
 from accounts.models import ApiKey, User
 from accounts.permissions import require_scope
@@ -30,6 +38,7 @@ from streams.threads import in_database_thread
 
 UNAUTHENTICATED = 4401
 FORBIDDEN = 4403
+THROTTLED = 4429
 
 Frame = dict[str, Any]
 Holder = tuple[User, ApiKey | None]
@@ -52,14 +61,19 @@ class ChatConsumer(AsyncWebsocketConsumer):
         except AuthenticationFailed:
             await self.close(UNAUTHENTICATED)
         except ScopeRequired as exc:
-            await self._tell({}, event="error", data=_error_data(exc))
-            await self.close(FORBIDDEN)
+            await self._refuse(exc, FORBIDDEN)
+        except Throttled as exc:
+            await self._refuse(exc, THROTTLED)
         else:
             self.holder = holder
 
     async def disconnect(self, code: int) -> None:
         """Ends the watching, and nothing else."""
         self._unwatch_all()
+
+    async def _refuse(self, exc: APIException, code: int) -> None:
+        await self._tell({}, event="error", data=_error_data(exc))
+        await self.close(code)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if not hasattr(self, "holder"):
@@ -143,15 +157,16 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
 
 def _authenticate(scope: dict[str, Any]) -> Holder:
-    """By a ticket in the query, or the key of the Authorization header. Raises AuthenticationFailed."""
+    """By a ticket in the query, or the key of the Authorization header. Raises AuthenticationFailed, or Throttled."""
+    address = address_of_scope(scope)
     query = parse_qs(scope["query_string"].decode("ascii", "replace"))
     if "ticket" in query:
-        return tickets.open_websocket(query["ticket"][0])
+        return tickets.open_websocket(query["ticket"][0], address)
     headers = dict(scope["headers"])
     secret = keys.secret_in(headers.get(b"authorization", b"").decode("latin-1"))
     if secret is None:
         raise AuthenticationFailed
-    key = keys.authenticate(secret)
+    key = keys.authenticate(secret, address)
     return key.user, key
 
 

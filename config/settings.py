@@ -41,6 +41,9 @@ CORS_EXPOSE_HEADERS = [
     "x-request-id",
 ]
 
+# How many proxies stand before us, each of which adds to X-Forwarded-For. At 0 that is anyone's invention.
+TRUSTED_PROXIES = env_int("TRUSTED_PROXIES", 0)
+
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_REFERRER_POLICY = "same-origin"
@@ -167,6 +170,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+
+# Wrong keys and tickets from one address; 0: no limit.
+AUTH_FAILURES_PER_MINUTE = env_int("AUTH_FAILURES_PER_MINUTE", 100)
 
 # --- The API ------------------------------------------------------------------------------------
 

@@ -240,10 +240,10 @@ def test_of_two_requests_at_once_one_notes_the_use(key):
 
 
 def test_a_key_in_use_costs_one_query(secret, django_assert_num_queries):
-    keys.authenticate(secret)
+    keys.authenticate(secret, "192.0.2.1")
 
     with django_assert_num_queries(1):
-        assert keys.authenticate(secret).user.username == "alice"
+        assert keys.authenticate(secret, "192.0.2.1").user.username == "alice"
 
 
 def test_the_secret_is_never_logged(secret, caplog):
