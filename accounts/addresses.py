@@ -1,4 +1,4 @@
-"""Where a request comes from. The one place that knows."""
+"""Where a request comes from. The one place that knows: limits and the lockout of the admin ask here."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any

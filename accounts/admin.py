@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from axes.models import AccessAttempt
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
@@ -125,3 +127,23 @@ class ApiKeyAdmin(ModelAdmin):
     @admin.action(description="Revoke selected API keys", permissions=["change"])
     def revoke_selected(self, request: HttpRequest, chosen: ApiKeyQuerySet) -> None:
         self.message_user(request, f"{chosen.revoke()} revoked.")
+
+
+@admin.register(AccessAttempt)
+class AccessAttemptAdmin(ModelAdmin):
+    """Deleting one lets in whoever is locked out by it."""
+
+    list_display = ["attempt_time", "username", "ip_address", "failures_since_start", "forgotten_at"]
+    search_fields = ["username", "ip_address"]
+    fields = ["username", "ip_address", "user_agent", "failures_since_start", "attempt_time", "forgotten_at"]
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    @admin.display(description="forgotten at")
+    def forgotten_at(self, attempt: AccessAttempt) -> str:
+        return f"{attempt.attempt_time + settings.AXES_COOLOFF_TIME:%Y-%m-%d %H:%M}"

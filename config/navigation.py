@@ -25,6 +25,7 @@ SECTIONS = {
         ("accounts.User", "Users", "person"),
         ("auth.Group", "Groups", "group"),
         ("accounts.ApiKey", "API keys", "key"),
+        ("axes.AccessAttempt", "Failed logins", "lock_clock"),
     ],
 }
 

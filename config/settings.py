@@ -1,5 +1,6 @@
 """All settings, read top to bottom. What differs between machines comes from the environment (docs/operations.md)."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import dj_database_url
@@ -70,6 +71,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "axes",
     "channels",
     "corsheaders",
     "django_filters",
@@ -97,6 +99,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "accounts.throttling.rate_limit_headers",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -170,9 +173,29 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 
 # Wrong keys and tickets from one address; 0: no limit.
 AUTH_FAILURES_PER_MINUTE = env_int("AUTH_FAILURES_PER_MINUTE", 100)
+
+# Wrong passwords for one user name from one address, until it is locked out there; 0: never.
+LOGIN_MAX_FAILURES = env_int("LOGIN_MAX_FAILURES", 5)
+LOGIN_LOCKOUT_SECONDS = env_int("LOGIN_LOCKOUT_SECONDS", 900)
+
+AXES_ENABLED = LOGIN_MAX_FAILURES > 0
+AXES_FAILURE_LIMIT = LOGIN_MAX_FAILURES
+AXES_COOLOFF_TIME = timedelta(seconds=LOGIN_LOCKOUT_SECONDS)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or nobody could say when it ends
+AXES_RESET_ON_SUCCESS = True
+AXES_CLIENT_IP_CALLABLE = "accounts.addresses.address_of"
+AXES_USERNAME_CALLABLE = "accounts.lockout.counted_name"
+AXES_LOCKOUT_CALLABLE = "accounts.lockout.locked_out"
+AXES_ENABLE_ADMIN = False  # accounts/admin.py has what is ours
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
+# Besides the password, what it keeps of the form and tells in the log only as stars.
+AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken"]
 
 # --- The API ------------------------------------------------------------------------------------
 
@@ -293,6 +316,7 @@ LOGGING = {
     "loggers": {
         # Django would mail errors, and print requests a second time.
         "django": {"handlers": [], "propagate": True},
+        "axes": {"level": "WARNING"},
         "daphne": {"level": "WARNING"},
         "django.security.DisallowedHost": {"level": "CRITICAL"},  # a traceback for each stray probe
         "httpx": {"level": "WARNING"},

@@ -1,0 +1,179 @@
+"""Who types a wrong password too often is locked out of the admin for a while, from where they are."""
+
+from datetime import timedelta
+
+import pytest
+from axes.models import AccessAttempt
+from django.core.management import call_command
+from django.test import Client
+from django.utils import timezone
+
+from accounts.models import User
+
+LOGIN = "/admin/login/"
+PASSWORD = "correct horse battery staple"
+HERE = "203.0.113.7"
+
+
+@pytest.fixture(autouse=True)
+def few(settings):
+    settings.AXES_FAILURE_LIMIT = 3
+
+
+@pytest.fixture
+def operator(db):
+    return User.objects.create_superuser("operator", password=PASSWORD)
+
+
+def log_in(password, username="operator", address=HERE, **headers):
+    client = Client(REMOTE_ADDR=address, headers=headers)
+    return client.post(LOGIN, {"username": username, "password": password, "next": "/admin/"})
+
+
+def let_pass(**time):
+    AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(**time))
+
+
+def test_a_wrong_password_is_told_on_the_form(operator):
+    response = log_in("wrong")
+    assert response.status_code == 200
+    assert "errornote" in response.text
+
+
+def test_after_so_many_there_is_a_page_that_says_when_to_come_back(operator):
+    assert [log_in("wrong").status_code for _ in range(3)] == [200, 200, 429]
+    let_pass(minutes=5, seconds=30)
+
+    response = log_in(PASSWORD)
+
+    assert response.status_code == 429
+    assert 0 <= 9.5 * 60 - int(response.headers["Retry-After"]) <= 30
+    assert "Wait 10 minutes" in response.text
+    assert "Colloquy" in response.text
+    assert "operator" not in response.text
+    assert response.headers["Cache-Control"].startswith("max-age=0, no-cache")
+
+
+def test_trying_meanwhile_does_not_make_it_longer(operator):
+    for _ in range(3):
+        log_in("wrong")
+    let_pass(minutes=14)
+
+    assert int(log_in("wrong").headers["Retry-After"]) <= 60
+    assert int(log_in(PASSWORD).headers["Retry-After"]) <= 60
+
+
+def test_after_that_the_right_password_opens(operator):
+    for _ in range(3):
+        log_in("wrong")
+    let_pass(minutes=15, seconds=1)
+
+    assert log_in(PASSWORD).status_code == 302
+
+
+def test_the_right_password_wipes_the_slate(operator):
+    for _ in range(2):
+        log_in("wrong")
+    assert log_in(PASSWORD).status_code == 302
+    assert [log_in("wrong").status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_another_browser_is_no_way_round(operator):
+    assert [log_in("wrong", user_agent=name).status_code for name in ("one", "two", "three")] == [200, 200, 429]
+    AccessAttempt.objects.filter(user_agent="one").update(attempt_time=timezone.now() - timedelta(minutes=10))
+    assert int(log_in(PASSWORD).headers["Retry-After"]) <= 5 * 60, "the oldest failure is forgotten first"
+
+
+def test_elsewhere_and_others_are_not_locked_out(operator):
+    User.objects.create_superuser("second", password=PASSWORD)
+    for _ in range(4):
+        log_in("wrong")
+
+    assert log_in(PASSWORD, address="198.51.100.2").status_code == 302, "nobody can lock an operator out of everywhere"
+    assert log_in(PASSWORD, username="second").status_code == 302
+
+
+def test_the_address_is_the_one_that_a_trusted_proxy_tells(operator, settings):
+    settings.TRUSTED_PROXIES = 1
+    for _ in range(3):
+        log_in("wrong", address="10.0.0.1", x_forwarded_for=HERE)
+
+    assert log_in(PASSWORD, address="10.0.0.1", x_forwarded_for="198.51.100.2").status_code == 302
+    assert log_in(PASSWORD, address="10.0.0.1", x_forwarded_for=f"6.6.6.6, {HERE}").status_code == 429
+
+
+def test_who_does_not_exist_is_locked_out_alike(operator):
+    assert [log_in("wrong", username="nobody").status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_sessions_and_keys_go_on(operator, as_alice):
+    at_work = Client(REMOTE_ADDR=HERE)
+    at_work.force_login(operator)
+    for _ in range(3):
+        log_in("wrong")
+
+    assert at_work.get("/admin/").status_code == 200
+    assert as_alice.get("/api/keys").status_code == 200
+
+
+def test_an_operator_can_let_them_in(operator, admin_client):
+    for _ in range(3):
+        log_in("wrong")
+    [attempt] = AccessAttempt.objects.all()
+
+    page = admin_client.get("/admin/axes/accessattempt/")
+    assert HERE in page.text
+    detail = admin_client.get(f"/admin/axes/accessattempt/{attempt.pk}/change/")
+    assert "operator" in detail.text
+    admin_client.post(f"/admin/axes/accessattempt/{attempt.pk}/delete/", {"post": "yes"})
+
+    assert log_in(PASSWORD).status_code == 302
+
+
+def test_a_command_lets_everyone_in(operator):
+    for _ in range(3):
+        log_in("wrong")
+    call_command("axes_reset")
+
+    assert log_in(PASSWORD).status_code == 302
+
+
+def test_zero_is_no_limit(operator, settings):
+    settings.AXES_ENABLED = False
+    assert [log_in("wrong").status_code for _ in range(9)] == [200] * 9
+
+
+def test_without_a_word_it_is_five_times_for_a_quarter_of_an_hour():
+    from config import settings as ours
+
+    assert (True, 5, timedelta(minutes=15)) == (ours.AXES_ENABLED, ours.AXES_FAILURE_LIMIT, ours.AXES_COOLOFF_TIME)
+
+
+def test_nothing_keeps_what_was_typed_for_a_password(operator, caplog):
+    caplog.set_level("DEBUG")
+    client = Client(REMOTE_ADDR=HERE)
+    for _ in range(4):
+        client.post(
+            f"{LOGIN}?password=hunter2-in-the-query",
+            {"username": "operator", "password": "hunter2", "csrfmiddlewaretoken": "token-of-the-form"},
+        )
+
+    kept = str(list(AccessAttempt.objects.values()))
+    for secret in ("hunter2", "token-of-the-form"):
+        assert secret not in kept
+        assert secret not in caplog.text
+
+
+def test_a_password_typed_for_a_name_is_not_kept_either(operator, admin_client, caplog):
+    caplog.set_level("DEBUG")
+    assert [log_in("x", username="hunter2").status_code for _ in range(3)] == [200, 200, 429]
+
+    kept = str(list(AccessAttempt.objects.values()))
+    assert "unknown " in kept
+    assert "hunter2" not in kept + caplog.text
+    assert "unknown " in admin_client.get("/admin/axes/accessattempt/").text
+
+
+@pytest.mark.parametrize("username", ["", "x" * 5000, "a\0b", "ünï"])
+def test_odd_names_are_no_crash(operator, username):
+    assert {log_in("wrong", username=username).status_code for _ in range(4)} <= {200, 429}
