@@ -15,7 +15,7 @@ from config import runs
 from conversations.removal import keep_removing
 from llm_models import ollama
 from llm_models.standin.fallback import stand_in_for_ollama
-from streams import tasks
+from streams import mailbox, tasks
 from streams.reaper import keep_reaping
 from streams.sse import EventStreamConsumer
 
@@ -27,6 +27,7 @@ _forever: list[asyncio.Task[Any]] = []
 async def start_up() -> None:
     EventStreamConsumer.handler()  # loads the middleware now, not at the first request
     gc.freeze()  # what is there now stays: the collector need not go through it again and again
+    _forever.append(tasks.spawn(mailbox.keep_open(), name="mailbox"))
     _forever.append(tasks.spawn(keep_reaping(runs.reap), name="reaper"))
     _forever.append(tasks.spawn(keep_removing(), name="remover"))
     if settings.STANDIN_OLLAMA == "auto":

@@ -8,6 +8,7 @@ import orjson
 from django.templatetags.static import static
 
 from config.env import env_bool, env_choice, env_int, env_list, env_secret, env_str
+from config.sharing import caches, channel_layers
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(env_str("DATA_DIR", str(BASE_DIR / "var")))
@@ -153,14 +154,10 @@ else:
     most = DATABASE_THREADS + REQUEST_THREADS + 8
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 2, "max_size": most, "timeout": 10}
 
-CACHES = {
-    "default": {
-        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-        # Each key that is in use has a counter a minute; of 300, Django's default, they would drive out the tickets.
-        "OPTIONS": {"MAX_ENTRIES": 10_000},
-    }
-}
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+# What several processes share: the cache, what they tell each other, the event logs. Without it, one process is alone.
+REDIS_URL = env_str("REDIS_URL", "")
+CACHES = caches(REDIS_URL)
+CHANNEL_LAYERS = channel_layers(REDIS_URL)
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

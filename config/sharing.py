@@ -1,0 +1,38 @@
+"""Where several processes keep what they share, besides the database: in Redis. Without it, each keeps its own."""
+
+from typing import Any
+
+
+def caches(redis_url: str) -> dict[str, Any]:
+    if not redis_url:
+        return {
+            "default": {
+                "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+                # Each key in use has a counter a minute; of 300, Django's default, they would drive out the tickets.
+                "OPTIONS": {"MAX_ENTRIES": 10_000},
+            }
+        }
+    return {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": redis_url,
+            "KEY_PREFIX": "colloquy",
+        }
+    }
+
+
+def channel_layers(redis_url: str) -> dict[str, Any]:
+    if not redis_url:
+        return {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    return {
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {
+                # Longer than the 5 seconds that the layer waits for a message in one command.
+                "hosts": [{"address": redis_url, "socket_timeout": 8, "socket_connect_timeout": 2}],
+                "prefix": "colloquy:channel:",
+                "capacity": 10_000,
+                "group_expiry": 300,  # streams/mailbox.py joins anew each minute
+            },
+        }
+    }
