@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from streams import replay, tasks
+from streams import mailbox, replay, tasks
 from streams.events import Event, Numbered
 from streams.log.memory import MemoryLogs
 from streams.models import RunQuerySet, RunRow
@@ -37,6 +37,7 @@ class Engine(ABC, Generic[Row]):
         self._lives: set[asyncio.Task[None]] = set()
         self._checkpointing: asyncio.Task[None] | None = None
         self._hurry: asyncio.Event  # a run waits for the next checkpoint
+        mailbox.on(f"stop {self.kind}")(self._stop_here)
 
     @abstractmethod
     def rows(self) -> RunQuerySet[Any]: ...
@@ -73,6 +74,9 @@ class Engine(ABC, Generic[Row]):
             return False
         if run := self._runs.get(row.pk):
             run.loop.call_soon_threadsafe(run.end, run.stopped)
+        else:
+            # Should word not reach it, its next checkpoint sees what is in the row.
+            mailbox.tell(row.worker_id, f"stop {self.kind}", run_id=str(row.pk))
         return True
 
     async def drain(self, seconds: float) -> None:
@@ -99,6 +103,10 @@ class Engine(ABC, Generic[Row]):
         for run, checkpoint in zip(runs, checkpoints, strict=True):
             key = run.row.pk
             run.checkpointed(checkpoint, is_running=key in running, stop_requested=bool(running.get(key)))
+
+    def _stop_here(self, run_id: str) -> None:
+        if run := self._runs.get(UUID(run_id)):
+            run.end(run.stopped)
 
     def _closed(self, run_id: UUID) -> replay.Closed | None:
         row = self.find(run_id)

@@ -7,7 +7,6 @@ import pytest
 
 from config.sharing import channel_layers
 from streams import mailbox, tasks
-from streams.threads import in_database_thread
 
 
 @pytest.fixture
@@ -71,7 +70,7 @@ async def test_a_thread_tells_as_well(told, is_worker, on_redis):
     is_worker("there")
     async with listening():
         is_worker("here")
-        await in_database_thread(mailbox.tell)("there", "news", number=1)
+        await asyncio.to_thread(mailbox.tell, "there", "news", number=1)
         assert await hear(told) == {"number": 1}
 
 
