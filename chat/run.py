@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from chat.events import Failed, Token, ToolCalls
+from chat.events import Failed, Snapshot, Token, ToolCalls
 from chat.models import Generation, GenerationCheckpoint
 from chat.replay import last_event
 from conversations.models import Conversation, Draft, Message
@@ -100,6 +100,10 @@ class GenerationRun(Run):
         if not isinstance(exc, OllamaError):
             return None
         return Ending(Generation.Status.INTERRUPTED, exc.default_code, str(exc.detail), exc.retryable)
+
+    def so_far(self) -> Snapshot:
+        message_id = str(self.generation.message_id)
+        return Snapshot(message_id, self.content, self.thinking, self._tool_calls, Message.Status.STREAMING)
 
     def save(self, ending: Ending) -> Event:
         generation, message = self.generation, self.generation.message

@@ -16,6 +16,7 @@ from conversations.removal import keep_removing
 from llm_models import ollama
 from llm_models.standin.fallback import stand_in_for_ollama
 from streams import mailbox, tasks
+from streams.log import redis
 from streams.reaper import keep_reaping
 from streams.sse import EventStreamConsumer
 
@@ -39,6 +40,7 @@ async def shut_down() -> None:
     await runs.drain(settings.CHAT_DRAIN_SECONDS)
     while _forever:
         await tasks.cancel(_forever.pop())
+    await redis.aclose()
     await ollama.aclose()
 
 

@@ -70,6 +70,9 @@ class PullRun(Run):
             "bytes_per_second": transfer.bytes_per_second,
         }
 
+    def so_far(self) -> Progress:
+        return _progress(self.transfer)
+
     def save(self, ending: Ending) -> Event:
         self.job.finish(
             ending.status,

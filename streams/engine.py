@@ -5,6 +5,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -12,7 +13,9 @@ from django.conf import settings
 
 from streams import mailbox, replay, tasks
 from streams.events import Event, Numbered
+from streams.log.base import Logs
 from streams.log.memory import MemoryLogs
+from streams.log.redis import RedisLogs
 from streams.models import RunQuerySet, RunRow
 from streams.run import Run
 from streams.threads import call_soon, in_saving_thread
@@ -31,7 +34,7 @@ class Engine(ABC, Generic[Row]):
     kind: str  # in the plural, for the log
 
     def __init__(self) -> None:
-        self.logs = MemoryLogs()
+        self.logs: Logs = RedisLogs() if settings.REDIS_URL else MemoryLogs()
         self.is_draining = False
         self._runs: dict[UUID, Run] = {}
         self._lives: set[asyncio.Task[None]] = set()
@@ -60,7 +63,7 @@ class Engine(ABC, Generic[Row]):
         """The events beyond number `after`: live, or as the database keeps them (see Log.read)."""
         if log := self.logs.get(run_id):
             return log.read(after, idle)
-        return replay.follow(lambda: self._closed(run_id), after, idle)
+        return self.logs.elsewhere(run_id, partial(self._closed, run_id), after, idle)
 
     def nothing_after(self, row: Row, after: int) -> bool:
         """The reader has seen the last event."""
@@ -119,7 +122,7 @@ class Engine(ABC, Generic[Row]):
             self._hurry = asyncio.Event()
             self._checkpointing = tasks.spawn(self._keep_checkpointing(), name=f"checkpoints of {self.kind}")
         key = run.row.pk
-        run.begin(self.logs.create(key, keep_seconds=settings.CHAT_LOG_SECONDS), self._hurry.set)
+        run.begin(self.logs.create(key, settings.CHAT_LOG_SECONDS, run.so_far), self._hurry.set)
         self._runs[key] = run
         life = tasks.spawn(run.live(), name=f"{type(run.row).__name__} {key}")
         self._lives.add(life)

@@ -4,6 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self, TypeAlias
 
+_classes: dict[str, type["Event"]] = {}
+
+
+def class_named(name: str) -> type["Event"]:
+    return _classes[name]
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -11,6 +17,15 @@ class Event:
 
     name: ClassVar[str]
     is_last: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        # Not super(): a dataclass with slots is made a second time, and the second stays.
+        _classes[cls.class_name()] = cls
+
+    @classmethod
+    def class_name(cls) -> str:
+        """What it is called among processes, for different kinds of runs tell different things under one name."""
+        return f"{cls.__module__}.{cls.__qualname__}"
 
     def as_dict(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -100,10 +100,17 @@ class _Mailbox:
     async def keep_open(self) -> None:
         if not settings.REDIS_URL:
             await asyncio.Event().wait()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._send_all())
-            group.create_task(self._stay_in_groups())
-            group.create_task(self._receive_all())
+        parts = [
+            asyncio.ensure_future(part) for part in (self._send_all(), self._stay_in_groups(), self._receive_all())
+        ]
+        try:
+            await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            while not all(part.done() for part in parts):
+                for part in parts:
+                    part.cancel()  # which redis-py may swallow
+                await asyncio.wait(parts, timeout=0.1)
+            await _layer().close_pools()
 
     def put(self, sending: Sending) -> None:
         """On the loop."""

@@ -62,6 +62,10 @@ class Run(ABC):
         """Fields of the row that a checkpoint is to save."""
 
     @abstractmethod
+    def so_far(self) -> Event:
+        """One event that stands for all that the log has told, for readers whom it cannot tell it piece by piece."""
+
+    @abstractmethod
     def save(self, ending: Ending) -> Event:
         """Settle all rows, in a database thread, and give the last event. May be called again if the database fails."""
 

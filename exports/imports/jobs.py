@@ -81,6 +81,9 @@ class ImportRun(Run):
     def changes(self) -> dict[str, Any]:
         return self._progress
 
+    def so_far(self) -> ImportProgress:
+        return ImportProgress(**dict.fromkeys(["processed", "total", *ImportJob.COUNTS], 0) | self._progress)
+
     def save(self, ending: Ending) -> Event:
         self.file.close()
         self.job.finish(

@@ -1,7 +1,8 @@
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from uuid import UUID
 
+from streams import replay
 from streams.events import Event, Numbered
 
 
@@ -31,8 +32,18 @@ class Logs(ABC):
     """The logs of the runs that can still be watched."""
 
     @abstractmethod
-    def create(self, run_id: UUID, keep_seconds: float) -> Log:
-        """A new log, which is forgotten `keep_seconds` after its last event."""
+    def create(self, run_id: UUID, keep_seconds: float, so_far: Callable[[], Event]) -> Log:
+        """A new log, which is forgotten `keep_seconds` after its last event.
+
+        `so_far` gives one event that stands for all that was appended.
+        """
 
     @abstractmethod
-    def get(self, run_id: UUID) -> Log | None: ...
+    def get(self, run_id: UUID) -> Log | None:
+        """That of a run of this process."""
+
+    def elsewhere(
+        self, run_id: UUID, look: Callable[[], replay.Closed | None], after: int, idle: float | None
+    ) -> AsyncGenerator[list[Numbered] | None, None]:
+        """What a run tells whose log is not here (see Log.read). `look` is what the database knows of it."""
+        return replay.follow(look, after, idle)

@@ -3,7 +3,7 @@
 import asyncio
 from array import array
 from bisect import bisect_right
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import fields
 from functools import partial
 from uuid import UUID
@@ -15,10 +15,11 @@ AT_ONCE = 8  # runs, some 2,000 tokens
 
 
 class _Single:
-    """One event that is not a delta; of neighbouring states, the last."""
+    """One event that is not a delta; of neighbouring states, the last. Or one that stands for all since `first`."""
 
-    def __init__(self, seq: int, event: Event) -> None:
-        self.first = self.last = seq
+    def __init__(self, seq: int, event: Event, first: int | None = None) -> None:
+        self.first = seq if first is None else first
+        self.last = seq
         self.event = event
 
     def takes(self, event: Event) -> bool:
@@ -144,16 +145,23 @@ class MemoryLog(Log):
             self._runs.append(_Single(self.last_seq, event))
         if event.is_last:
             self._close()
-        for bell in self._bells:
-            bell.ring()
+        self._ring()
+
+    def replace(self, seq: int, event: Event) -> None:
+        """Have this event, which bears `seq`, stand for all up to it."""
+        self._runs = [_Single(seq, event, first=1)]
+        self.last_seq = seq
+        if event.is_last:
+            self._close()
+        self._ring()
 
     async def read(self, after: int = 0, idle: float | None = None) -> AsyncGenerator[list[Numbered] | None, None]:
-        if after > self.last_seq:
-            after = 0
         bell = _Bell(idle)
         self._bells.append(bell)
         try:
             while True:
+                if after > self.last_seq and self.is_all_there_is:
+                    after = 0
                 if after < self.last_seq:
                     news = self._since(after)
                     after = news[-1][0]
@@ -165,6 +173,15 @@ class MemoryLog(Log):
         finally:
             self._bells.remove(bell)
             bell.hang_up()
+
+    @property
+    def is_all_there_is(self) -> bool:
+        """No number was given out beyond those that are here."""
+        return True
+
+    def _ring(self) -> None:
+        for bell in self._bells:
+            bell.ring()
 
     def _since(self, after: int) -> list[Numbered]:
         """What comes next, but not all of a long text at once: a slow reader would have a copy of it in its buffers."""
@@ -183,10 +200,10 @@ class MemoryLog(Log):
 
 class MemoryLogs(Logs):
     def __init__(self) -> None:
-        self._logs: dict[UUID, _KeptLog] = {}
+        self._logs: dict[UUID, KeptLog] = {}
 
-    def create(self, run_id: UUID, keep_seconds: float) -> Log:
-        log = _KeptLog(self._logs, run_id, keep_seconds)
+    def create(self, run_id: UUID, keep_seconds: float, so_far: Callable[[], Event]) -> Log:
+        log = KeptLog(self._logs, run_id, keep_seconds)
         self._logs[run_id] = log
         return log
 
@@ -194,8 +211,8 @@ class MemoryLogs(Logs):
         return self._logs.get(run_id)
 
 
-class _KeptLog(MemoryLog):
-    def __init__(self, logs: dict[UUID, "_KeptLog"], run_id: UUID, keep_seconds: float) -> None:
+class KeptLog(MemoryLog):
+    def __init__(self, logs: dict[UUID, "KeptLog"], run_id: UUID, keep_seconds: float) -> None:
         super().__init__()
         self._keep_seconds = keep_seconds
         self._forget = partial(logs.pop, run_id, None)

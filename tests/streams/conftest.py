@@ -37,3 +37,12 @@ class Stood(State):
 class Over(Event):
     name: ClassVar = "over"
     is_last: ClassVar = True
+
+
+@dataclass(frozen=True, slots=True)
+class SoFar(Event):
+    """Stands for all up to this number."""
+
+    name: ClassVar = "so_far"
+
+    number: int

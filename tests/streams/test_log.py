@@ -9,13 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
 
-from streams.events import Delta, State
 from streams.log.memory import MemoryLog, MemoryLogs, _Deltas
-from tests.streams.conftest import Happened, Over, Said, Stood, Sung
-
-texts = st.text(max_size=4)
-deltas = st.builds(Said, texts, texts) | st.builds(Sung, texts)
-events = deltas | deltas | deltas | st.builds(Happened, st.integers()) | st.builds(Stood, st.integers())
+from tests.streams.conftest import Happened, Over, Said, Stood
+from tests.streams.written import assert_is_the_rest, events, written_logs
 
 
 def log_of(written, *, is_over=False) -> MemoryLog:
@@ -29,32 +25,6 @@ def log_of(written, *, is_over=False) -> MemoryLog:
 
 async def read_to_end(log, after=0):
     return [numbered async for news in log.read(after) for numbered in news or []]
-
-
-def assert_is_the_rest(numbered, written, after):
-    """No gap, nothing twice, and each number is that of the last event it covers."""
-    seqs = [seq for seq, _event in numbered]
-    assert seqs == sorted(set(seqs))
-    assert all(seq > after for seq in seqs)
-    assert seqs[-1:] == ([len(written)] if after < len(written) else [])
-    seen = after
-    for seq, event in numbered:
-        covered = written[seen:seq]
-        if isinstance(event, Delta):
-            assert event == type(event).joined(covered)
-            assert all(type(each) is type(event) for each in covered)
-        elif isinstance(event, State):
-            assert event == covered[-1]
-            assert all(type(each) is type(event) for each in covered)
-        else:
-            assert covered == [event]
-        seen = seq
-
-
-written_logs = st.lists(events, max_size=40).flatmap(
-    # Neighbours of one kind by the hundred, so that runs of them are packed.
-    lambda few: st.lists(st.sampled_from(few), max_size=900) if few else st.just([])
-)
 
 
 @given(written=written_logs, position=st.integers(0, 1000), is_over=st.booleans())
@@ -265,12 +235,12 @@ class TestLogsThatAreKept:
     async def test_one_is_found_by_its_run(self):
         logs, run = MemoryLogs(), uuid4()
         assert logs.get(run) is None
-        log = logs.create(run, keep_seconds=60)
+        log = logs.create(run, 60, Over)
         assert logs.get(run) is log
 
     async def test_it_is_forgotten_some_time_after_its_end(self):
         logs, run = MemoryLogs(), uuid4()
-        log = logs.create(run, keep_seconds=0.01)
+        log = logs.create(run, 0.01, Over)
         async with asyncio.timeout(5):
             await asyncio.sleep(0.03)
             assert logs.get(run) is log  # it has not ended
@@ -281,7 +251,7 @@ class TestLogsThatAreKept:
 
     async def test_who_reads_it_meanwhile_reads_to_its_end(self):
         logs, run = MemoryLogs(), uuid4()
-        log = logs.create(run, keep_seconds=0)
+        log = logs.create(run, 0, Over)
         async with aclosing(log.read()) as news:
             log.append(Said("a"))
             await anext(news)

@@ -39,8 +39,6 @@ async def listening():
         yield
     finally:
         await tasks.cancel(task)
-        if mailbox.settings.REDIS_URL:
-            await mailbox._layer().close_pools()
 
 
 async def hear(told):

@@ -1,0 +1,28 @@
+"""Events as an entry of a Redis stream holds them: JSON, neighbours of one class together."""
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import groupby
+from typing import Any
+
+import orjson
+
+from streams.events import Event, class_named
+
+
+def encode(events: Sequence[Event]) -> bytes:
+    return orjson.dumps([_encoded(kind, list(alike)) for kind, alike in groupby(events, type)])
+
+
+def decode(encoded: bytes) -> list[Event]:
+    return [class_named(name)(*values) for name, each_values in orjson.loads(encoded) for values in each_values]
+
+
+def _encoded(kind: type[Event], alike: list[Event]) -> list[Any]:
+    names = _fields(kind)
+    return [kind.class_name(), [[getattr(event, name) for name in names] for event in alike]]
+
+
+@cache
+def _fields(kind: type[Event]) -> tuple[str, ...]:
+    return kind.__match_args__
