@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from accounts import keys, throttling
 from accounts.models import ApiKey, User
+from streams.errors import ServerBusy
 
 if TYPE_CHECKING:
     from chat.models import Generation
@@ -39,9 +40,10 @@ def for_events(generation: "Generation", user: User, key: ApiKey | None) -> Tick
 
 
 def for_websocket(user: User, key: ApiKey | None) -> Ticket:
-    """Good once. What it stands for is kept in the cache."""
+    """Good once. What it stands for is kept in the cache. Raises ServerBusy if that is away."""
     ticket = secrets.token_urlsafe(32)
-    cache.set(_cache_key(ticket), _holder(user, key), WEBSOCKET_LIFETIME.total_seconds())
+    if not cache.add(_cache_key(ticket), _holder(user, key), WEBSOCKET_LIFETIME.total_seconds()):
+        raise ServerBusy
     return Ticket(ticket, timezone.now() + WEBSOCKET_LIFETIME)
 
 

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 
 def caches(redis_url: str) -> dict[str, Any]:
     if not redis_url:
@@ -14,9 +17,10 @@ def caches(redis_url: str) -> dict[str, Any]:
         }
     return {
         "default": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "BACKEND": "config.cache.ForgivingRedisCache",
             "LOCATION": redis_url,
             "KEY_PREFIX": "colloquy",
+            "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)},
         }
     }
 

@@ -1,7 +1,6 @@
 """Events as an entry of a Redis stream holds them: JSON, neighbours of one class together."""
 
 from collections.abc import Sequence
-from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -19,10 +18,4 @@ def decode(encoded: bytes) -> list[Event]:
 
 
 def _encoded(kind: type[Event], alike: list[Event]) -> list[Any]:
-    names = _fields(kind)
-    return [kind.class_name(), [[getattr(event, name) for name in names] for event in alike]]
-
-
-@cache
-def _fields(kind: type[Event]) -> tuple[str, ...]:
-    return kind.__match_args__
+    return [kind.class_name(), [[getattr(event, name) for name in kind.__match_args__] for event in alike]]
