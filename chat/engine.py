@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from chat import audience
 from chat.ask import Ask
 from chat.errors import GenerationFinished
 from chat.models import Generation, GenerationQuerySet
@@ -31,6 +32,7 @@ class Generations(Engine[Generation]):
         if isinstance(opened, Generation):
             return opened
         self.launch(opened)
+        audience.tell(opened.created)
         return opened.generation
 
     def stop(self, row: Generation) -> bool:

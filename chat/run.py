@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from chat.events import Failed, Snapshot, Token, ToolCalls
+from chat.events import Failed, MessageCreated, Snapshot, Token, ToolCalls
 from chat.models import Generation, GenerationCheckpoint
 from chat.replay import last_event
 from conversations.models import Conversation, Draft, Message
@@ -53,6 +53,10 @@ class GenerationRun(Run):
         self._thinking: list[str] = []
         self._tool_calls: list[dict[str, Any]] = []
         self._done: ollama.Done | None = None
+
+    @property
+    def created(self) -> MessageCreated:
+        return next(event for event in self.opening if isinstance(event, MessageCreated))
 
     def checkpoint(self) -> Checkpoint:
         draft = Draft(self.generation.message_id, self.content, self.thinking) if self._has_news else None

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -25,12 +26,13 @@ from accounts.addresses import address_of_scope
 from accounts.errors import ScopeRequired
 from accounts.models import ApiKey, User
 from accounts.permissions import require_scope
-from chat import tickets
+from chat import audience, tickets
 from chat.ask import Ask
 from chat.engine import engine
 from chat.errors import RequestTooLarge
 from chat.models import Generation
 from chat.sse import LONGEST_IDEMPOTENCY_KEY
+from conversations.models import Conversation
 from streams import tasks
 from streams.events import Numbered
 from streams.sse import seq_of
@@ -53,6 +55,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         self.watches: dict[UUID, asyncio.Task[None]] = {}
+        self.joined: dict[UUID, audience.Listener] = {}
         self.holder: Holder
         await self.accept()  # a close code reaches only those who were accepted
         try:
@@ -70,6 +73,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def disconnect(self, code: int) -> None:
         """Ends the watching, and nothing else."""
         self._unwatch_all()
+        self._leave_all()
 
     async def _refuse(self, exc: APIException, code: int) -> None:
         await self._tell({}, event="error", data=_error_data(exc))
@@ -87,6 +91,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self._act(frame)
         except AuthenticationFailed:
             self._unwatch_all()  # nothing can be said after the close
+            self._leave_all()
             await self.close(UNAUTHENTICATED)
         except Exception as exc:
             await self._tell(frame, event="error", data=_error_data(exc))
@@ -103,6 +108,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 await in_database_thread(_stop)(self.holder, frame)
             case "detach":
                 await self._detach(frame)
+            case "join":
+                await self._join(frame)
+            case "leave":
+                await self._leave(frame)
             case "ping":
                 await self._tell(frame, event="pong", data={})
             case other:
@@ -121,6 +130,30 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if watch := self.watches.pop(generation_id, None):
             await tasks.cancel(watch)
         await self._tell(frame, event="detached", generation_id=generation_id, data={"generation_id": generation_id})
+
+    async def _join(self, frame: Frame) -> None:
+        """Joining anew replaces the `request_id` that stands on what is told."""
+        conversation_id = await in_database_thread(_to_join)(self.holder, frame)
+        self._leave_one(conversation_id)
+        listener = self.joined[conversation_id] = partial(self._tell_begun, frame)
+        await audience.join(conversation_id, listener)
+        await self._tell(frame, event="joined", data={"conversation_id": conversation_id})
+
+    async def _leave(self, frame: Frame) -> None:
+        conversation_id = _id_in(frame, "conversation_id")
+        self._leave_one(conversation_id)
+        await self._tell(frame, event="left", data={"conversation_id": conversation_id})
+
+    def _leave_one(self, conversation_id: UUID) -> None:
+        if listener := self.joined.pop(conversation_id, None):
+            audience.leave(conversation_id, listener)
+
+    def _leave_all(self) -> None:
+        for conversation_id in list(self.joined):
+            self._leave_one(conversation_id)
+
+    def _tell_begun(self, frame: Frame, begun: dict[str, Any]) -> None:
+        tasks.spawn(self._tell(frame, event="generation_started", data=begun), name="word of a reply that began")
 
     def _watch(self, generation_id: UUID, after: int, frame: Frame) -> None:
         """Follow in a task of its own. Watching anew replaces the watch there was."""
@@ -197,13 +230,25 @@ def _own_generation(user: User, frame: Frame) -> Generation:
     return generation
 
 
+def _to_join(holder: Holder, frame: Frame) -> UUID:
+    user = _authorize(holder, ApiKey.Scope.READ)
+    conversation_id = _id_in(frame, "conversation_id")
+    if not Conversation.objects.for_user(user).filter(pk=conversation_id).exists():
+        raise NotFound
+    return conversation_id
+
+
 def _generation_id(frame: Frame) -> UUID:
+    return _id_in(frame, "generation_id")
+
+
+def _id_in(frame: Frame, name: str) -> UUID:
     try:
-        return UUID(frame["generation_id"])
+        return UUID(frame[name])
     except KeyError as exc:
-        raise ValidationError({"generation_id": "This field is required."}, code="required") from exc
+        raise ValidationError({name: "This field is required."}, code="required") from exc
     except (ValueError, TypeError, AttributeError) as exc:
-        raise ValidationError({"generation_id": "Must be a valid UUID."}, code="invalid") from exc
+        raise ValidationError({name: "Must be a valid UUID."}, code="invalid") from exc
 
 
 def _parsed(data: str | bytes) -> Frame:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -32,8 +33,14 @@ def channel_layers(redis_url: str) -> dict[str, Any]:
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
             "CONFIG": {
-                # Longer than the 5 seconds that the layer waits for a message in one command.
-                "hosts": [{"address": redis_url, "socket_timeout": 8, "socket_connect_timeout": 2}],
+                "hosts": [
+                    {
+                        "address": redis_url,
+                        "socket_timeout": 8,  # the layer waits 5 seconds for a message in one command
+                        "socket_connect_timeout": 2,
+                        "retry": AsyncRetry(NoBackoff(), 1),  # a connection may be from before Redis was restarted
+                    }
+                ],
                 "prefix": "colloquy:channel:",
                 "capacity": 10_000,
                 "group_expiry": 300,  # streams/mailbox.py joins anew each minute

@@ -66,11 +66,12 @@ def tell_all(kind: str, **data: Any) -> None:
     tell_group(EVERYONE, kind, **data)
 
 
-def join(group: str) -> None:
+async def join(group: str) -> None:
     """Be told what is told to this group, until `leave`. On the loop of the process."""
     if _here:
         _here.groups.add(group)
-        _send(partial(_join, group, _here.channel))
+        if settings.REDIS_URL:
+            await _try(partial(_join, group, _here.channel))
 
 
 def leave(group: str) -> None:
