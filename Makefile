@@ -22,28 +22,29 @@ ANYWHERE := --ignore-glob='*/test_browser_*' --ignore=tests/chat/test_process_cl
 	--ignore=tests/llm_models/test_window.py --ignore-glob='tests/streams/test_*log.py' \
 	--ignore=tests/streams/test_tasks.py --ignore=tests/streams/test_workers.py
 
-# Both databases at once. What PostgreSQL has to say is shown when SQLite has done.
+# Both databases at once, PostgreSQL with Redis beside it. What it has to say is shown when SQLite has done.
 test: .venv/dev
 	@log=$$(mktemp); \
 	$(MAKE) --no-print-directory --keep-going --jobs=2 on-sqlite $(if $(TEST_POSTGRES_URL),on-postgresql) POSTGRESQL_LOG="$$log"; \
 	status=$$?; \
 	if [ -n "$$TEST_POSTGRES_URL" ]; then \
-		echo "=== On PostgreSQL"; \
+		echo "=== On PostgreSQL$${TEST_REDIS_URL:+ and Redis}"; \
 		cat "$$log"; \
 	else \
 		echo "=== Not on PostgreSQL: TEST_POSTGRES_URL is not set"; \
 	fi; \
 	rm "$$log"; \
-	[ -n "$$TEST_REDIS_URL" ] || echo "=== Not on Redis: TEST_REDIS_URL is not set"; \
+	[ -n "$$TEST_POSTGRES_URL" ] && [ -n "$$TEST_REDIS_URL" ] || \
+		echo "=== Not on Redis: TEST_POSTGRES_URL and TEST_REDIS_URL are not both set"; \
 	[ "$$status" = 0 ] || echo "=== Failed, as said above"; \
 	exit $$status
 
 on-sqlite: .venv/dev
 	@echo "=== On SQLite"
-	@env -u DATABASE_URL $(VENV)/python -m pytest
+	@env -u DATABASE_URL -u REDIS_URL $(VENV)/python -m pytest
 
 on-postgresql: .venv/dev
-	@DATABASE_URL="$$TEST_POSTGRES_URL" $(VENV)/python -m pytest $(ANYWHERE) \
+	@DATABASE_URL="$$TEST_POSTGRES_URL" REDIS_URL="$$TEST_REDIS_URL" $(VENV)/python -m pytest $(ANYWHERE) \
 		$(if $(POSTGRESQL_LOG),>$(POSTGRESQL_LOG) 2>&1)
 
 # The newest Python at hand with the newest Django; all else as it is locked.
@@ -62,7 +63,7 @@ test-newest:
 	sed -e '/^django==/d' -e '/--hash/d' -e 's/ *\\$$//' requirements/dev.txt > .venv-newest/locked.txt; \
 	.venv-newest/bin/python -m pip install --quiet --upgrade -r .venv-newest/locked.txt django; \
 	echo "=== On $$(.venv-newest/bin/python -V) with Django $$(.venv-newest/bin/django-admin --version)"; \
-	env -u DATABASE_URL .venv-newest/bin/python -m pytest --quiet $(QUICK)
+	env -u DATABASE_URL -u REDIS_URL .venv-newest/bin/python -m pytest --quiet $(QUICK)
 
 lint: .venv/dev
 	$(VENV)/ruff check .

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+import redis
 import uvicorn
+from django.conf import settings
 from django.db import connection, connections
 from websockets.sync.client import ClientConnection, connect
 
@@ -30,6 +32,7 @@ from llm_models.standin import StandinOllama, standin_in_thread, text_of
 from llm_models.window import forget_windows
 from streams import reaper, tasks, threads
 from streams.engine import Engine
+from streams.log import redis as redis_log
 
 PATIENCE = 60.0  # other suites load the machine
 
@@ -107,9 +110,8 @@ class LiveServer:
         for engine in runs.engines:
             self.call(_end_all(engine))
         self.is_idle()
-        for engine in runs.engines:
-            assert not engine._runs
-            engine.logs._logs.clear()
+        assert not any(engine._runs for engine in runs.engines)
+        forget_logs()
 
     def is_idle(self) -> None:
         """Wait until all requests are over, also those whose clients have left."""
@@ -130,6 +132,17 @@ class LiveServer:
                 waiting.result(PATIENCE)
         for pool in (threads._saving, threads._working, threads._downloads):
             pool.submit(bool).result(PATIENCE)
+
+
+def forget_logs() -> None:
+    """As if all that was told were long ago."""
+    for engine in runs.engines:
+        engine.logs._logs.clear()
+    if settings.REDIS_URL:
+        wait_until(lambda: not any(writer._writing for writer in list(redis_log._writers.values())))
+        with redis.Redis.from_url(settings.REDIS_URL) as client:
+            for key in client.scan_iter("colloquy:log:*"):
+                client.delete(key)
 
 
 async def _end_all(engine: Engine[Any]) -> None:

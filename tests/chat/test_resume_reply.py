@@ -4,7 +4,7 @@ import pytest
 
 from chat.engine import engine
 from llm_models.standin import text_of
-from tests.live import UNENDING, Told, exactly, finished, generation_of, names, text_in, wait_until
+from tests.live import UNENDING, Told, exactly, finished, forget_logs, generation_of, names, text_in, wait_until
 
 NO_NUMBER = ["abc", "-1", "1.5", "1e3", "0x10", "9" * 18, "9" * 30, "null"]
 
@@ -129,6 +129,7 @@ class TestWhenTheLogIsForgotten:
         with online.send(model_name=model) as reply:
             events = reply.rest()
         wait_until(lambda: engine.logs.get(generation_of(reply.generation_id).pk) is None)
+        forget_logs()  # also those that other processes read
         return reply.generation_id, events
 
     def test_a_snapshot_stands_for_all_that_was_said(self, alice_online):

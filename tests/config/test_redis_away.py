@@ -9,11 +9,14 @@ from django.urls import reverse
 from config import cache as cache_module
 from config.cache import ForgivingClient
 from config.sharing import caches as caches_at
+from tests.live import wait_until
 
 
 @pytest.fixture
 def on_redis(redis_server, settings, monkeypatch):
     monkeypatch.setattr(cache_module, "LEFT_ALONE_SECONDS", 0.05)
+    monkeypatch.setattr(ForgivingClient, "_away_until", 0.0)
+    monkeypatch.setattr(ForgivingClient, "_is_away", False)
     settings.CACHES = caches_at(redis_server.url)
     yield redis_server
     for pool in ForgivingClient._pools_of.pop((redis_server.url,), {}).values():
@@ -21,13 +24,12 @@ def on_redis(redis_server, settings, monkeypatch):
 
 
 @pytest.fixture(params=["stopped", "paused"])
-def redis_away(request, on_redis, settings, monkeypatch):
+def redis_away(request, on_redis, settings):
     settings.CACHES["default"]["OPTIONS"]["socket_timeout"] = 0.1
     cache.set("before", "known")
     on_redis.stop() if request.param == "stopped" else on_redis.pause()
     yield on_redis
     on_redis.start() if request.param == "stopped" else on_redis.resume()
-    monkeypatch.setattr(ForgivingClient, "_away_until", 0.0)
 
 
 def test_the_cache_keeps_what_it_is_told(on_redis):
@@ -84,7 +86,6 @@ def test_it_is_used_again_when_it_is_back(on_redis, settings, caplog):
     on_redis.pause()
     assert cache.get("a") is None
     on_redis.resume()
-    ForgivingClient._away_until = 0.0
-    cache.set("a", 1)
+    wait_until(lambda: cache.add("a", 1))
     assert cache.get("a") == 1
     assert "The cache is back" in caplog.text

@@ -12,7 +12,7 @@ from exports.imports import importer, jobs
 from exports.models import ImportJob
 from streams.workers import worker_id
 from tests.exports.importing import URL, counts, document, lines, message, path, zipped
-from tests.live import PATIENCE, EventStream, error_of, names, together, wait_until
+from tests.live import PATIENCE, EventStream, error_of, forget_logs, names, together, wait_until
 
 MANY = 30
 
@@ -240,7 +240,7 @@ class TestWatching:
     def test_when_the_log_is_gone_the_database_tells(self, alice_online):
         told = begin(alice_online, file_of(MANY))
         events = to_the_end(alice_online, told)
-        jobs.engine.logs._logs.clear()
+        forget_logs()
 
         with watched(alice_online, told) as again:
             state, done = again.rest()

@@ -8,7 +8,7 @@ import pytest
 from llm_models import ollama, pulls
 from llm_models.models import LLMModel, PullJob
 from llm_models.transfer import Transfer
-from tests.live import error_of, names, together, wait_until
+from tests.live import error_of, forget_logs, names, together, wait_until
 
 QUICK = "pull:layers-2-steps-4-ms-1"
 SLOW = "pull:steps-1000-ms-10"
@@ -115,7 +115,7 @@ class TestComingBack:
 
     def test_when_the_log_is_gone_the_database_tells(self, operator):
         told, events = pull_to_the_end(operator, QUICK)
-        pulls.engine.logs._logs.clear()
+        forget_logs()
 
         with operator.watch_pull(told) as again:
             state, done = again.rest()
