@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync
@@ -31,7 +30,7 @@ MOST_WAITING = 10_000
 STILL_HERE_SECONDS = 60.0
 
 Handler = TypeVar("Handler", bound=Callable[..., object])
-Sending = Callable[[], Awaitable[object]]
+Sending = Callable[[Any], Awaitable[object]]  # over this channel layer
 
 _handlers: dict[str, Callable[..., object]] = {}
 _here: "_Mailbox | None" = None
@@ -52,13 +51,15 @@ def tell(worker: str, kind: str, **data: Any) -> None:
     if _here and worker == _here.me:
         _hand_out_here(kind, data)
     else:
-        _send(partial(_send_to, _channel(worker), _message(kind, data)))
+        message = _message(kind, data)
+        _send(lambda layer: layer.send(_channel(worker), message))
 
 
 def tell_group(group: str, kind: str, **data: Any) -> None:
     """Tell the processes that joined this group; this one is called as if it had. From any thread."""
     _hand_out_here(kind, data)
-    _send(partial(_send_to_group, group, _message(kind, data)))
+    message = _message(kind, data)
+    _send(lambda layer: layer.group_send(group, message))
 
 
 def tell_all(kind: str, **data: Any) -> None:
@@ -71,13 +72,14 @@ async def join(group: str) -> None:
     if _here:
         _here.groups.add(group)
         if settings.REDIS_URL:
-            await _try(partial(_join, group, _here.channel))
+            await _try(_here.joining(group), _here.layer)
 
 
 def leave(group: str) -> None:
     if _here:
         _here.groups.discard(group)
-        _send(partial(_leave, group, _here.channel))
+        channel = _here.channel
+        _send(lambda layer: layer.group_discard(group, channel))
 
 
 async def keep_open() -> None:
@@ -95,6 +97,7 @@ class _Mailbox:
         self.loop = asyncio.get_running_loop()
         self.me = worker_id()
         self.channel = _channel(self.me)
+        self.layer: Any = get_channel_layer()
         self.groups = {EVERYONE}
         self._outgoing: asyncio.Queue[Sending] = asyncio.Queue(MOST_WAITING)
 
@@ -111,7 +114,10 @@ class _Mailbox:
                 for part in parts:
                     part.cancel()  # which redis-py may swallow
                 await asyncio.wait(parts, timeout=0.1)
-            await _layer().close_pools()
+            await self.layer.close_pools()
+
+    def joining(self, group: str) -> Sending:
+        return lambda layer: layer.group_add(group, self.channel)
 
     def put(self, sending: Sending) -> None:
         """On the loop."""
@@ -122,7 +128,7 @@ class _Mailbox:
 
     async def _send_all(self) -> None:
         while True:
-            await _try(await self._outgoing.get())
+            await _try(await self._outgoing.get(), self.layer)
 
     async def _stay_in_groups(self) -> None:
         while True:
@@ -132,7 +138,7 @@ class _Mailbox:
     async def _receive_all(self) -> None:
         while True:
             try:
-                message = await _layer().receive(self.channel)
+                message = await self.layer.receive(self.channel)
             except Exception as exc:
                 logger.warning("Cannot hear what other processes tell just now: %s", exc or type(exc).__name__)
                 await asyncio.sleep(TRY_AGAIN_SECONDS)
@@ -143,7 +149,7 @@ class _Mailbox:
 
     def _join_groups(self) -> None:
         for group in self.groups:
-            self.put(partial(_join, group, self.channel))
+            self.put(self.joining(group))
 
 
 def _hand_out_here(kind: str, data: dict[str, Any]) -> None:
@@ -169,37 +175,17 @@ def _send(sending: Sending) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        async_to_sync(_try)(sending)
+        async_to_sync(_try)(sending, get_channel_layer())
     else:
-        tasks.spawn(_try(sending), name="word to other processes")
+        tasks.spawn(_try(sending, get_channel_layer()), name="word to other processes")
 
 
-async def _try(sending: Sending) -> None:
+async def _try(sending: Sending, layer: Any) -> None:
     try:
         async with asyncio.timeout(AT_MOST_SECONDS):
-            await sending()
+            await sending(layer)
     except Exception as exc:
         logger.warning("Other processes cannot be told just now: %s", exc or type(exc).__name__)
-
-
-async def _send_to(channel: str, message: dict[str, Any]) -> None:
-    await _layer().send(channel, message)
-
-
-async def _send_to_group(group: str, message: dict[str, Any]) -> None:
-    await _layer().group_send(group, message)
-
-
-async def _join(group: str, channel: str) -> None:
-    await _layer().group_add(group, channel)
-
-
-async def _leave(group: str, channel: str) -> None:
-    await _layer().group_discard(group, channel)
-
-
-def _layer() -> Any:
-    return get_channel_layer()
 
 
 def _message(kind: str, data: dict[str, Any]) -> dict[str, Any]:
