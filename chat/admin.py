@@ -76,7 +76,7 @@ class GenerationAdmin(ModelAdmin):
     @admin.display(description="took")
     def duration(self, generation: Generation) -> str:
         if not generation.finished_at:
-            return "running"
+            return generation.status
         return f"{(generation.finished_at - generation.created_at).total_seconds():.1f} s"
 
     @admin.display(description="tokens/s")

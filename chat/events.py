@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from streams.events import Delta, Event
+from streams.events import Delta, Event, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,13 @@ class MessageCreated(Event):
     message_id: str
     model_name: str
     context: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Queued(State):
+    name: ClassVar = "queued"
+
+    position: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection, models, transaction
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
+from django.utils import timezone
 
 from conversations.models import Conversation, Draft, Message
 from streams.models import Checkpoint, RunQuerySet, RunRow
@@ -41,6 +43,37 @@ class GenerationQuerySet(RunQuerySet["Generation"]):
                 [user.pk],
             )
             return int(cursor.fetchone()[0])
+
+    def count_running_and_queued(self) -> tuple[int, int]:
+        """All users' together."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(CASE status WHEN 'running' THEN 1 END), count(CASE status WHEN 'queued' THEN 1 END)"
+                " FROM chat_generation WHERE status IN ('queued', 'running')"
+            )
+            running, queued = cursor.fetchone()
+            return running, queued
+
+    def waiting(self) -> Self:
+        """Those that wait for a place, in order of asking within each user."""
+        return self.filter(status=Generation.Status.QUEUED, stop_requested_at=None).order_by("requested_by", "id")
+
+    def let_in(self, pk: UUID) -> bool:
+        """Give it a place. False if it waits no more."""
+        waiting = self.filter(pk=pk, status=Generation.Status.QUEUED)
+        return bool(waiting.update(status=Generation.Status.RUNNING, started_at=timezone.now()))
+
+    def workers_of(self, pks: Iterable[UUID]) -> Iterable[str]:
+        return self.filter(pk__in=pks).values_list("worker_id", flat=True).distinct()
+
+    def queued_up_at(self, user_ids: Iterable[int]) -> dict[int, datetime]:
+        """When each of these users came to the end of the queue: asked for what waits, or was served last."""
+        theirs = self.filter(requested_by=OuterRef("pk"))
+        asked_at = theirs.waiting().values("created_at")[:1]
+        served_at = theirs.filter(started_at__isnull=False).order_by("-id").values("started_at")[:1]
+        users = get_user_model().objects.filter(pk__in=user_ids)
+        found = users.values_list("pk", Subquery(asked_at), Subquery(served_at))
+        return {user_id: max(filter(None, times)) for user_id, *times in found if any(times)}
 
     def told(self) -> Self:
         """With what a client is told of them: their message and its conversation."""
@@ -100,12 +133,15 @@ class Generation(RunRow):
             ),
         ]
         indexes = [
-            # "How many has this user running", asked before each message, and all that run, for the reaper.
+            # "How many has this user running", asked before each message; all that run, for the reaper; how many there
+            # are of all users, for the queue.
             models.Index(
                 fields=["requested_by", "heartbeat_at"],
                 condition=Q(status__in=["queued", "running"]),
                 name="generation_running",
             ),
+            # Whose turn it is: all that wait, in order within a user.
+            models.Index(fields=["requested_by", "id"], condition=Q(status="queued"), name="generation_waiting"),
             # GET /api/chat/generations: one user's, newest first.
             models.Index(fields=["requested_by", "-id"], name="generation_list"),
         ]

@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from rest_framework.exceptions import APIException, ErrorDetail, NotFound, ValidationError
 
+from chat import queue
 from chat.ask import Ask, NotGiven
 from chat.context import Context, correct, fit
 from chat.errors import IdempotencyConflict, TooManyGenerations
@@ -84,16 +85,17 @@ def _write(
     parent = _parent(conversation, ask)
     question, reply = conversation.open_reply(parent, ask.message, ask.images, choice.model_name)
     context = _context(conversation, question, choice)
+    may_run = queue.take_place()
     now = timezone.now()
     generation = Generation(
         message=reply,
         requested_by=user,
         model_name=choice.model_name,
-        status=Generation.Status.RUNNING,
+        status=Generation.Status.RUNNING if may_run else Generation.Status.QUEUED,
         worker_id=worker_id,
         last_seq=RESERVED_NUMBERS,
         created_at=now,
-        started_at=now,
+        started_at=now if may_run else None,
         idempotency_key=idempotency_key or None,
         idempotency_digest=ask.digest,
         context=asdict(context.account),
@@ -119,6 +121,7 @@ def _must_have_place(user: "User") -> None:
     most = settings.CHAT_MAX_RUNNING_PER_USER
     if most and Generation.objects.count_running_of(user) >= most:
         raise TooManyGenerations
+    queue.must_have_room()
 
 
 def _system_prompt(ask: Ask, chosen: Chosen | None) -> str | None:

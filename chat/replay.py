@@ -35,8 +35,8 @@ def last_event(generation: Generation) -> Event:
 def usage(generation: Generation) -> dict[str, Any]:
     """Ollama's counts and times, in milliseconds where it has nanoseconds. None where it told nothing."""
     message = generation.message
-    first_token_at = generation.first_token_at
-    waited = (first_token_at - generation.created_at).total_seconds() * 1000 if first_token_at else None
+    started_at, first_token_at = generation.started_at, generation.first_token_at
+    waited = (first_token_at - started_at).total_seconds() * 1000 if started_at and first_token_at else None
     speed = None
     if message.completion_tokens and generation.eval_duration:
         speed = round(message.completion_tokens / generation.eval_duration * 1e9, 2)

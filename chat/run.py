@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from chat.events import Failed, MessageCreated, Snapshot, Token, ToolCalls
+from chat.events import Failed, MessageCreated, Queued, Snapshot, Token, ToolCalls
 from chat.models import Generation, GenerationCheckpoint
 from chat.replay import last_event
+from chat.waiting_room import waiting_room
 from conversations.models import Conversation, Draft, Message
 from llm_models import ollama
 from llm_models.errors import OllamaError
@@ -90,7 +92,14 @@ class GenerationRun(Run):
     def has_brought_something(self) -> bool:
         return bool(self.content or self.thinking or self._tool_calls)
 
+    async def live(self) -> None:
+        await super().live()
+        if settings.CHAT_MAX_RUNNING:
+            waiting_room.look()  # its place is free
+
     async def work(self) -> None:
+        if self.generation.started_at is None:
+            self.generation.started_at = await waiting_room.turn(self.generation.pk, self._tell_position)
         prompt = self.prompt
         chat = ollama.chat(
             prompt.model_name, prompt.messages, options=prompt.options, think=prompt.think, format=prompt.format
@@ -144,6 +153,9 @@ class GenerationRun(Run):
     def unsaved(self) -> Event:
         crashed = self.crashed
         return Failed(crashed.code, crashed.detail, str(self.generation.message_id), crashed.retryable)
+
+    def _tell_position(self, position: int) -> None:
+        self.log.append(Queued(position))
 
     def _take(self, chunk: ollama.Chunk) -> None:
         if self._first_token_at is None:

@@ -25,16 +25,6 @@ def living():
     process.communicate(b"\n")
 
 
-@pytest.fixture
-def dead() -> str:
-    """A process of this host that was killed."""
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    worker = worker_id(process.pid)
-    process.kill()
-    process.communicate()
-    return worker
-
-
 def left_by(worker, owner, content="", thinking="", silent_for=0, **fields) -> Generation:
     """A reply that was being written when its process was last heard of."""
     conversation = Conversation.objects.create(owner=owner)

@@ -1,0 +1,16 @@
+import subprocess
+import sys
+
+import pytest
+
+from streams.workers import worker_id
+
+
+@pytest.fixture
+def dead() -> str:
+    """A process of this host that was killed."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    worker = worker_id(process.pid)
+    process.kill()
+    process.communicate()
+    return worker

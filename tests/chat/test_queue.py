@@ -1,0 +1,382 @@
+"""CHAT_MAX_RUNNING: over it, replies wait for their turn before Ollama is called."""
+
+from collections import defaultdict
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from uuid import uuid4
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat import queue, waiting_room
+from chat.models import Generation
+from conversations.models import Conversation, Message
+from streams import mailbox
+from streams.workers import worker_id
+from tests.chat.test_drain import begin_drain
+from tests.chat.test_reaper import left_by
+from tests.live import (
+    SPEECHLESS,
+    UNENDING,
+    conversation_of,
+    error_of,
+    finished,
+    generation_of,
+    names,
+    reply_of,
+    text_in,
+    together,
+    told_in,
+    wait_until,
+)
+
+SHORT = "script:tokens-3"
+
+
+@pytest.fixture(autouse=True)
+def _one_place(settings):
+    settings.CHAT_MAX_RUNNING = 1
+
+
+@pytest.fixture
+def ask():
+    """Asks, and stays connected until the test is over."""
+    with ExitStack() as connections:
+        yield lambda online, message="Hello", model=SHORT, **fields: connections.enter_context(
+            online.send(message, model_name=model, **fields)
+        )
+
+
+@pytest.fixture
+def running(ask, alice_online):
+    """Has the only place."""
+    reply = ask(alice_online, "First", SPEECHLESS)
+    reply.until("message_created")
+    return reply
+
+
+def position(reply):
+    return reply.until("queued").data["position"]
+
+
+def asked_of(standin):
+    """What Ollama was asked, in this order."""
+    return [request["body"]["messages"][-1]["content"] for request in standin.requests if "messages" in request["body"]]
+
+
+class TestWaiting:
+    def test_a_reply_waits_for_a_place_and_then_runs(self, alice_online, running, ask, standin):
+        waiting = ask(alice_online)
+        assert position(waiting) == 1
+        wait_until(lambda: asked_of(standin) == ["First"])
+
+        alice_online.stop(running.generation_id)
+        events = waiting.rest()
+
+        assert names(events) == ["conversation_created", "message_created", "queued", "token", "done"]
+        assert [told.id for told in events if told.name != "token"][:3] == [1, 2, 3]
+        assert asked_of(standin) == ["First", "Hello"]
+        assert reply_of(events).content == text_in(events) == "tok1 tok2 tok3 "
+
+    def test_it_is_told_apart_from_one_that_runs(self, alice_online, running, ask):
+        waiting = ask(alice_online)
+        position(waiting)
+
+        [told] = alice_online.http.get("/api/chat/generations?status=queued").json()["results"]
+        one = alice_online.http.get(f"/api/chat/generations/{waiting.generation_id}").json()
+
+        assert (told["id"], told["started_at"]) == (waiting.generation_id, None)
+        assert one == told
+        assert generation_of(waiting.generation_id).message.status == Message.Status.STREAMING
+
+    def test_the_time_to_the_first_token_does_not_hold_the_waiting(self, alice_online, running, ask):
+        waiting = ask(alice_online)
+        position(waiting)
+        asked_at = generation_of(waiting.generation_id).created_at
+        wait_until(lambda: datetime.now(UTC) - asked_at > timedelta(seconds=0.3))
+        alice_online.stop(running.generation_id)
+        done = waiting.rest()[-1]
+
+        ended = generation_of(waiting.generation_id)
+        assert ended.started_at
+        assert ended.first_token_at
+        to_first_token = (ended.first_token_at - ended.started_at).total_seconds()
+        assert ended.started_at - ended.created_at > timedelta(seconds=0.3)
+        assert done.data["usage"]["time_to_first_token_ms"] == round(to_first_token * 1000)
+
+    def test_each_is_told_its_position_whenever_that_changes(self, alice_online, running, ask):
+        replies = [ask(alice_online, model=UNENDING) for _ in range(3)]
+        assert [position(reply) for reply in replies] == [1, 2, 3]
+
+        alice_online.stop(running.generation_id)
+        replies[0].until("token")
+        assert [position(reply) for reply in replies[1:]] == [1, 2]
+
+        alice_online.stop(replies[1].generation_id)
+        assert position(replies[2]) == 1
+
+    def test_where_many_wait_only_who_is_new_is_told_at_once(self, alice_online, running, ask, monkeypatch):
+        monkeypatch.setattr(waiting_room, "TELL_EVERY_SECONDS_EACH", 3600)
+        replies = [ask(alice_online) for _ in range(3)]
+        assert [position(reply) for reply in replies] == [1, 2, 3]
+        alice_online.stop(running.generation_id)
+        told = replies[2].rest()
+        assert [event.data["position"] for event in told if event.name == "queued"] == [3]
+
+    def test_who_comes_later_is_told_where_it_stands_now(self, alice_online, running, ask):
+        first, second = (ask(alice_online) for _ in range(2))
+        assert position(second) == 2
+        alice_online.stop(first.generation_id)
+        assert position(second) == 1
+
+        with alice_online.watch(second.generation_id) as later:
+            assert later.until("queued").data == {"position": 1}
+
+    def test_several_places_are_all_used(self, alice_online, ask, settings, standin):
+        settings.CHAT_MAX_RUNNING = 2
+        replies = [ask(alice_online, model="script:tokens-20-rate-200") for _ in range(6)]
+        for reply in replies:
+            assert reply.rest()[-1].name == "done"
+        assert standin.stats["max_running"] == 2
+
+    def test_zero_is_no_limit_and_costs_nothing(self, settings, db, django_assert_num_queries):
+        settings.CHAT_MAX_RUNNING = 0
+        with django_assert_num_queries(0):
+            queue.must_have_room()
+            assert queue.take_place()
+
+
+class TestDoors:
+    def test_the_socket_tells_the_same(self, alice_online, running, ask):
+        over_sse = ask(alice_online)
+        position(over_sse)
+        with alice_online.socket() as socket:
+            socket.send(model_name=SHORT)
+            frames = socket.until("queued")
+            assert frames[-1]["data"] == {"position": 2}
+            alice_online.stop(running.generation_id)
+            frames += socket.until("done")
+
+        assert list(dict.fromkeys(names(told_in(frames)))) == list(dict.fromkeys(names(over_sse.rest())))
+
+    def test_an_idempotency_key_leads_to_the_one_that_waits(self, alice_online, running, ask):
+        first, again = (ask(alice_online, headers={"Idempotency-Key": "k"}) for _ in range(2))
+        assert first.generation_id == again.generation_id
+        assert position(again) == 1
+        alice_online.stop(running.generation_id)
+        assert text_in(first.rest()) == text_in(again.rest()) == "tok1 tok2 tok3 "
+
+    def test_one_goes_on_waiting_when_its_connection_ends(self, alice_online, running):
+        with alice_online.send(model_name=SHORT) as waiting:
+            position(waiting)
+        alice_online.stop(running.generation_id)
+        assert finished(waiting.generation_id).status == Generation.Status.COMPLETED
+
+
+class TestFairness:
+    def test_a_user_with_many_does_not_keep_one_with_one_waiting(self, alice_online, bob_online, running, ask, standin):
+        many = [ask(alice_online, f"Alice {number}") for number in range(3)]
+        assert [position(reply) for reply in many] == [1, 2, 3]
+        one = ask(bob_online, "Bob")
+        assert position(one) == 2
+        assert position(many[1]) == 3
+
+        alice_online.stop(running.generation_id)
+        for reply in [*many, one]:
+            assert reply.rest()[-1].name == "done"
+        assert asked_of(standin) == ["First", "Alice 0", "Bob", "Alice 1", "Alice 2"]
+
+    def test_a_second_key_gives_no_second_turn(self, alice, alice_online, bob_online, go_online, running, ask):
+        first, second = ask(alice_online), ask(go_online(alice))
+        assert [position(reply) for reply in (first, second)] == [1, 2]
+        assert position(ask(bob_online)) == 2
+        assert position(second) == 3
+
+    @given(st.lists(st.none() | st.integers(0, 3), max_size=60))
+    def test_nobody_is_served_twice_while_another_waits(self, happenings):
+        """One after the other: this user asks, or (None) a place is free."""
+        waiting: list[queue.Waiting] = []
+        queued_up_at: dict[int, datetime] = {}
+        served_since: dict[int, list[int]] = defaultdict(list)
+        for now, user in enumerate(happenings):
+            at = datetime.fromtimestamp(now, UTC)
+            if user is not None:
+                if user not in dict(waiting).values():
+                    queued_up_at[user] = max(at, queued_up_at.get(user, at))
+                    served_since[user].clear()
+                waiting.append((uuid4(), user))
+            elif waiting:
+                of = dict(waiting)
+                order = queue.in_turn(sorted(waiting, key=itemgetter(1)), queued_up_at)
+                # All of them, and each user's in the order of asking: a stable sort by user takes the rounds apart.
+                assert sorted(order, key=of.__getitem__) == sorted(of, key=of.__getitem__)
+                served = of[order[0]]
+                waiting.remove((order[0], served))
+                queued_up_at[served] = at
+                served_since[served].clear()
+                for other in set(dict(waiting).values()) - {served}:
+                    assert served not in served_since[other]
+                    served_since[other].append(served)
+
+    def test_a_user_who_has_gone_meanwhile_is_nobody(self):
+        here, gone = uuid4(), uuid4()
+        assert queue.in_turn([(gone, 1), (here, 2)], {2: datetime.now(UTC)}) == [here]
+
+
+class TestFullQueue:
+    @pytest.fixture(autouse=True)
+    def _one_may_wait(self, settings):
+        settings.CHAT_MAX_QUEUED = 1
+
+    def test_over_it_nothing_is_taken_and_nothing_written(self, alice_online, bob_online, running, ask):
+        position(ask(alice_online))
+        before = [kind.objects.count() for kind in (Conversation, Message, Generation)]
+
+        response = bob_online.http.post("/api/chat/stream", json={"message": "Hi", "model_name": SHORT})
+
+        assert (response.status_code, error_of(response)["code"]) == (503, "server_busy")
+        assert int(response.headers["Retry-After"]) > 0
+        assert [kind.objects.count() for kind in (Conversation, Message, Generation)] == before
+
+    def test_the_socket_is_told_that_it_may_try_again(self, alice_online, bob_online, running, ask):
+        position(ask(alice_online))
+        with bob_online.socket() as socket:
+            frame = socket.ask(action="send", message="Hi", model_name=SHORT)
+        assert (frame["event"], frame["data"]["code"], frame["data"]["retryable"]) == ("error", "server_busy", True)
+
+    def test_of_many_at_once_just_so_many_are_taken(self, alice_online, settings, standin):
+        settings.CHAT_MAX_QUEUED = 3
+
+        def status():
+            with alice_online.send(model_name="script:hangat-0") as reply:
+                return reply.status
+
+        assert sorted(together(*[status] * 8)) == [200] * 4 + [503] * 4
+        assert standin.stats["max_running"] == 1
+        assert Generation.objects.count_running_and_queued() == (1, 3)
+
+    def test_zero_is_no_limit(self, alice_online, running, ask, settings):
+        settings.CHAT_MAX_QUEUED = 0
+        assert [position(ask(alice_online)) for _ in range(3)] == [1, 2, 3]
+
+    def test_those_that_wait_count_for_their_user(self, alice_online, running, ask, settings):
+        settings.CHAT_MAX_RUNNING_PER_USER = 2
+        position(ask(alice_online))
+        refused = ask(alice_online)
+        assert (refused.status, refused.error()["code"]) == (429, "too_many_generations")
+
+
+class TestEnds:
+    def test_one_that_waits_can_be_stopped(self, alice_online, running, ask, standin):
+        stopped, next_one = ask(alice_online, "Stopped"), ask(alice_online, "Next")
+        position(stopped)
+        assert position(next_one) == 2
+
+        assert alice_online.stop(stopped.generation_id).status_code == 202
+        events = stopped.rest()
+
+        assert (events[-1].name, events[-1].data["status"]) == ("done", "stopped")
+        assert (reply_of(events).status, reply_of(events).content) == ("stopped", "")
+        assert generation_of(stopped.generation_id).started_at is None
+        assert position(next_one) == 1
+        alice_online.stop(running.generation_id)
+        next_one.rest()
+        assert asked_of(standin) == ["First", "Next"]
+
+    @pytest.mark.parametrize("model", ["script:status-500", "script:tokens-5-cutat-2", "script:status-404"])
+    def test_a_failing_ollama_frees_the_place(self, alice_online, running, ask, model):
+        failing = [ask(alice_online, model=model) for _ in range(2)]
+        last = ask(alice_online)
+        alice_online.stop(running.generation_id)
+        assert [reply.rest()[-1].name for reply in failing] == ["error"] * 2
+        assert last.rest()[-1].name == "done"
+
+    def test_deleting_the_conversation_frees_the_place(self, alice_online, running, ask):
+        waiting, next_one = ask(alice_online), ask(alice_online)
+        assert [position(waiting), position(next_one)] == [1, 2]
+        for reply in (waiting, running):
+            conversation = conversation_of(reply.seen)
+            assert alice_online.http.delete(f"/api/conversations/{conversation.pk}").status_code == 204
+
+        assert (waiting.rest()[-1].name, waiting.seen[-1].data["code"]) == ("error", "interrupted")
+        assert next_one.rest()[-1].name == "done"
+
+    def test_a_server_that_shuts_down_ends_those_that_wait(self, alice_online, running, ask, server):
+        waiting = ask(alice_online)
+        position(waiting)
+        begin_drain(server, seconds=0).result(10)
+        events = waiting.rest()
+
+        assert (events[-1].name, events[-1].data["code"]) == ("error", "interrupted")
+        assert events[-1].data["retryable"]
+        assert (reply_of(events).status, generation_of(waiting.generation_id).status) == ("failed", "failed")
+
+    def test_while_it_shuts_down_those_that_wait_may_still_have_their_turn(self, alice_online, running, ask, server):
+        waiting = ask(alice_online)
+        position(waiting)
+        drained = begin_drain(server, seconds=20)
+        alice_online.stop(running.generation_id)
+        assert waiting.rest()[-1].name == "done"
+        drained.result(10)
+
+    def test_the_place_of_a_killed_process_is_free_when_that_is_noticed(self, alice_online, alice, ask, dead):
+        left_by(dead, alice)
+        waiting = ask(alice_online)
+        assert position(waiting) == 1
+        call_command("reap_generations")
+        assert waiting.rest()[-1].name == "done"
+
+    def test_one_that_a_killed_process_had_waiting_has_failed(self, alice, dead):
+        generation = left_by(dead, alice, status=Generation.Status.QUEUED)
+        call_command("reap_generations")
+        generation.refresh_from_db()
+        assert (generation.status, generation.error_code) == ("failed", "interrupted")
+
+
+class TestProcesses:
+    """What another one does is in the database; see also test_process_queue.py."""
+
+    def test_it_lets_in_one_of_ours(self, alice_online, running, ask):
+        waiting = ask(alice_online)
+        position(waiting)
+        assert Generation.objects.let_in(waiting.generation_id)
+        assert waiting.rest()[-1].name == "done"
+
+    def test_it_says_so(self, alice_online, running, ask, monkeypatch):
+        monkeypatch.setattr(waiting_room, "LOOK_AGAIN_SECONDS", 3600)
+        waiting = ask(alice_online)
+        position(waiting)
+        assert Generation.objects.let_in(waiting.generation_id)
+        mailbox.tell(worker_id(), "turn")
+        assert waiting.rest()[-1].name == "done"
+
+    def test_we_let_in_one_of_its(self, alice_online, bob, running, monkeypatch):
+        told = []
+        monkeypatch.setattr(mailbox, "tell", lambda *what: told.append(what))
+        theirs = left_by("another host:1:1", bob, status=Generation.Status.QUEUED)
+        alice_online.stop(running.generation_id)
+        running.rest()
+        wait_until(lambda: told)
+        assert told == [(theirs.worker_id, "turn")]
+        assert generation_of(theirs.pk).status == Generation.Status.RUNNING
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL goes by what is in the table")
+def test_looking_whose_turn_it_is_does_not_read_what_has_ended(alice):
+    with CaptureQueriesContext(connection) as asked, connection.cursor() as cursor:
+        Generation.objects.count_running_and_queued()
+        list(Generation.objects.waiting())
+        Generation.objects.queued_up_at([alice.pk])
+        plans = []
+        for query in list(asked):
+            cursor.execute("EXPLAIN QUERY PLAN " + query["sql"])
+            plans.append(str(cursor.fetchall()))
+    assert "USING INDEX generation_running" in plans[0]
+    assert "SCAN chat_generation USING INDEX generation_waiting" in plans[1]
+    assert "USING INDEX generation_waiting (requested_by_id=?)" in plans[2]
+    assert "USING INDEX generation_list (requested_by_id=?)" in plans[2]
