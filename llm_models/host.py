@@ -1,8 +1,10 @@
 """Where Ollama is: what settings.OLLAMA_URL means, and where this process has been sent instead."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -28,9 +30,19 @@ def use(url: str | None, *, standin: bool = False) -> None:
     _chosen = None if url is None else _Host(base_url(url), standin)
 
 
+def urls() -> tuple[str, ...]:
+    """The base URLs in use, without a slash at their ends."""
+    return (_chosen.url,) if _chosen else base_urls(settings.OLLAMA_URL)
+
+
 def url() -> str:
-    """The base URL in use, without a slash at its end."""
-    return _chosen.url if _chosen else base_url(settings.OLLAMA_URL)
+    """The base URL in use. Several servers have one together, by which to tell what they said from what others do."""
+    return ",".join(urls())
+
+
+def address(base: str) -> str:
+    """Host and port, to be shown: without the password that the URL may hold."""
+    return urlsplit(base).netloc.rpartition("@")[2]
 
 
 def is_standin() -> bool:
@@ -38,6 +50,12 @@ def is_standin() -> bool:
 
 
 @lru_cache(maxsize=16)
+def base_urls(text: str) -> tuple[str, ...]:
+    """Of one or several servers, separated by commas or spaces; each once, in the order given."""
+    given = [part for part in re.split(r"[,\s]+", text) if part.strip("\"'")]
+    return tuple(dict.fromkeys(map(base_url, given or [""])))
+
+
 def base_url(text: str) -> str:
     """Read as Ollama's own command line reads OLLAMA_HOST: scheme and port may be missing, a path is kept."""
     text = text.strip().strip("\"'").strip()

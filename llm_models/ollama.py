@@ -5,9 +5,11 @@ import functools
 import logging
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import aiohttp
 import httpx
@@ -15,8 +17,16 @@ import orjson
 from django.conf import settings
 from httpx_aiohttp import AiohttpTransport
 
-from llm_models.errors import OllamaBadResponse, OllamaDisconnected, OllamaError, OllamaUnavailable, refusal
-from llm_models.host import is_standin, url, use
+from llm_models.errors import (
+    ModelNotFound,
+    OllamaBadResponse,
+    OllamaDisconnected,
+    OllamaError,
+    OllamaUnavailable,
+    refusal,
+)
+from llm_models.host import address, is_standin, url, urls, use
+from llm_models.joint_pull import joint_pull
 from llm_models.replies import (
     Chunk,
     Done,
@@ -29,11 +39,14 @@ from llm_models.replies import (
     read_object,
     read_pull_line,
 )
+from llm_models.servers import Server, Servers, union
 
 __all__ = [
     "Chunk",
     "Done",
+    "State",
     "aclose",
+    "address",
     "answers_at",
     "chat",
     "delete",
@@ -41,8 +54,10 @@ __all__ = [
     "ps",
     "pull",
     "show",
+    "states",
     "tags",
     "url",
+    "urls",
     "use",
     "version",
 ]
@@ -58,6 +73,8 @@ GLANCE_SECONDS = 3
 LARGEST_ANSWER = 64 * 1024 * 1024
 LARGEST_ERROR = 64 * 1024
 
+Answer = TypeVar("Answer")
+
 
 def chat(
     model: str,
@@ -71,19 +88,21 @@ def chat(
     """The reply, chunk by chunk; the last one has `done`. Close it (`aclosing`): that is what stops Ollama."""
     given = {"options": options, "think": think, "format": format, "tools": tools}
     body = {"model": model, "messages": messages, "stream": True, **{k: v for k, v in given.items() if v is not None}}
-    return _lines("/api/chat", body, read_chunk)
+    ask = partial(_lines, path="/api/chat", body=body, read=read_chunk)
+    return _servers.reply(model, ask) if _are_several() else ask(url())
 
 
 def pull(model: str) -> AsyncGenerator[PullLine, None]:
     """How the download goes on; the last line has `done`. Closing it stops Ollama, which keeps what has come."""
-    return _lines("/api/pull", {"model": model, "stream": True}, read_pull_line)
+    ask = partial(_lines, path="/api/pull", body={"model": model, "stream": True}, read=read_pull_line)
+    return joint_pull(_servers.answering(), ask) if _are_several() else ask(url())
 
 
 async def _lines(
-    path: str, body: dict[str, Any], read: Callable[[bytes | bytearray], Line]
+    base: str, path: str, body: dict[str, Any], read: Callable[[bytes | bytearray], Line]
 ) -> AsyncGenerator[Line, None]:
     """What streams in answer, up to the line that says that it is done."""
-    async with _answered("POST", path, body, llm_model=body["model"]) as response:
+    async with _answered(base, "POST", path, body, llm_model=body["model"]) as response:
         if "html" in response.headers.get("content-type", ""):
             raise OllamaBadResponse
         lines = Lines()
@@ -105,25 +124,121 @@ def _bytes(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 async def tags() -> list[dict[str, Any]]:
-    """The installed models, the newest first."""
-    return _models(await _ask("GET", "/api/tags", within=LIST_SECONDS))
+    """The installed models, the newest first. Of a server that is away, those that it told last."""
+    if not _are_several():
+        return await _tags(url())
+    for server, told in (await _answers(_tags)).items():
+        server.told_tags(told)
+    return union([server.tags for server in _servers.in_use()])
 
 
 async def ps() -> list[dict[str, Any]]:
-    """The models that are loaded."""
-    return _models(await _ask("GET", "/api/ps", within=GLANCE_SECONDS))
+    """The models that are loaded; one that several servers have loaded comes for each."""
+    if not _are_several():
+        return await _ps(url())
+    answers = await _answers(_ps)
+    for server, told in answers.items():
+        server.told_loaded(told)
+    return [each for told in answers.values() for each in told]
 
 
 async def show(name: str) -> dict[str, Any]:
-    return await _ask("POST", "/api/show", {"model": name}, llm_model=name, within=LIST_SECONDS)
+    return await (_servers.answer(name, partial(_show, name)) if _are_several() else _show(name, url()))
 
 
 async def delete(name: str) -> None:
-    await _exchange("DELETE", "/api/delete", {"model": name}, llm_model=name, within=LIST_SECONDS)
+    """From all servers that have it. Those that do not do it leave an error, though others may have done it."""
+    if not _are_several():
+        await _delete(name, url())
+        return
+    answers = await _servers.answers(partial(_delete, name), await _servers.that_may_have(name))
+    for server in answers:
+        server.has_changed()
+    troubles = [told for told in answers.values() if told]
+    if grave := [trouble for trouble in troubles if not isinstance(trouble, ModelNotFound)]:
+        raise grave[0]
+    if len(troubles) == len(answers):
+        raise troubles[0]
 
 
 async def version() -> str:
-    told = (await _ask("GET", "/api/version", within=GLANCE_SECONDS)).get("version")
+    """Of several servers, the first that answers."""
+    if not _are_several():
+        return await _version(url())
+    return next(iter((await _answers(_version)).values()))
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How one server is: its version, or what is wrong."""
+
+    url: str
+    version: str = ""
+    trouble: OllamaError | None = None
+
+
+async def states(within: float = GLANCE_SECONDS) -> list[State]:
+    """Of each server, in the order of OLLAMA_URL. One that is out is not waited for, unless all are."""
+    ask = partial(_version, within=within)
+    if not _are_several():
+        try:
+            return [State(url(), await ask(url()))]
+        except OllamaError as exc:
+            return [State(url(), trouble=exc)]
+    out = {server: server.trouble for server in _servers.in_use()}
+    told = out | await _servers.answers(ask)
+    return [_state(server.url, said) for server, said in told.items()]
+
+
+def _state(base: str, said: str | OllamaError | None) -> State:
+    return State(base, said) if isinstance(said, str) else State(base, trouble=said)
+
+
+async def _see(server: Server) -> None:
+    try:
+        server.told_loaded(await _ps(server.url))
+        server.told_tags(await _tags(server.url))
+    except OllamaError as exc:
+        server.failed(exc)
+    else:
+        server.answered()
+        server.was_seen()
+
+
+_servers = Servers(_see)
+
+
+def _are_several() -> bool:
+    return len(urls()) > 1
+
+
+async def _answers(ask: Callable[[str], Awaitable[Answer]]) -> dict[Server, Answer]:
+    """Of those that answer. Raises what the first said, if none does."""
+    told = await _servers.answers(ask)
+    good = {server: answer for server, answer in told.items() if not isinstance(answer, OllamaError)}
+    if not good:
+        raise next(answer for answer in told.values() if isinstance(answer, OllamaError))
+    return good
+
+
+async def _tags(base: str) -> list[dict[str, Any]]:
+    return _models(await _ask(base, "GET", "/api/tags", within=LIST_SECONDS))
+
+
+async def _ps(base: str) -> list[dict[str, Any]]:
+    return _models(await _ask(base, "GET", "/api/ps", within=GLANCE_SECONDS))
+
+
+async def _show(name: str, base: str) -> dict[str, Any]:
+    return await _ask(base, "POST", "/api/show", {"model": name}, llm_model=name, within=LIST_SECONDS)
+
+
+async def _delete(name: str, base: str) -> None:
+    await _exchange(base, "DELETE", "/api/delete", {"model": name}, llm_model=name, within=LIST_SECONDS)
+
+
+async def _version(base: str, *, within: float = GLANCE_SECONDS) -> str:
+    told = (await _ask(base, "GET", "/api/version", within=within)).get("version")
     if not isinstance(told, str):
         raise OllamaBadResponse
     return told
@@ -157,17 +272,23 @@ def _models(answer: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def _ask(
-    method: str, path: str, body: dict[str, Any] | None = None, *, llm_model: str | None = None, within: float
+    base: str,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    *,
+    llm_model: str | None = None,
+    within: float,
 ) -> dict[str, Any]:
-    return read_object(await _exchange(method, path, body, llm_model=llm_model, within=within))
+    return read_object(await _exchange(base, method, path, body, llm_model=llm_model, within=within))
 
 
 async def _exchange(
-    method: str, path: str, body: dict[str, Any] | None, *, llm_model: str | None, within: float
+    base: str, method: str, path: str, body: dict[str, Any] | None, *, llm_model: str | None, within: float
 ) -> bytes:
     """A short question, answered within so many seconds or not at all."""
     try:
-        async with asyncio.timeout(within), _answered(method, path, body, llm_model=llm_model) as response:
+        async with asyncio.timeout(within), _answered(base, method, path, body, llm_model=llm_model) as response:
             answer = await _read(response, LARGEST_ANSWER + 1)
     except TimeoutError as exc:
         raise OllamaUnavailable("Ollama did not answer in time.") from exc
@@ -178,12 +299,12 @@ async def _exchange(
 
 @asynccontextmanager
 async def _answered(
-    method: str, path: str, body: dict[str, Any] | None, *, llm_model: str | None
+    base: str, method: str, path: str, body: dict[str, Any] | None, *, llm_model: str | None
 ) -> AsyncIterator[httpx.Response]:
     """A 200, with its body still to come. Leaving it closes the connection, unless the body was read to its end."""
-    with _translated():
+    with _translated(base):
         client = await _client()
-        async with client.stream(method, **_to(url() + path), **_content(body)) as response:
+        async with client.stream(method, **_to(base + path), **_content(body)) as response:
             if response.status_code != httpx.codes.OK:
                 raise await _refusal(response, path, llm_model)
             yield response
@@ -243,13 +364,13 @@ _not_understood = (aiohttp.ClientResponseError, httpx.DecodingError)
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(base: str) -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError) as exc:
         # httpx-aiohttp calls a server that hangs up a ConnectTimeout too; what aiohttp said tells them apart.
         error = exc.__cause__ if isinstance(exc.__cause__, aiohttp.ClientError) else exc
-        logger.warning("No answer from Ollama at %s: %s: %s", httpx.URL(url()).host, type(error).__name__, error)
+        logger.warning("No answer from Ollama at %s: %s: %s", address(base), type(error).__name__, error)
         if isinstance(error, _never_reached):
             raise OllamaUnavailable from exc
         raise (OllamaBadResponse if isinstance(error, _not_understood) else OllamaDisconnected) from exc

@@ -105,7 +105,9 @@ def _remember(key: tuple[str, str], limits: Limits | None) -> Limits:
 
 
 def _loaded(running: list[dict[str, Any]], name: str) -> int | None:
-    return next((_count(each.get("context_length")) for each in running if canonical(each["name"]) == name), None)
+    """Of several servers that have it loaded, any may be asked: what fits the smallest window fits them all."""
+    windows = (_count(each.get("context_length")) for each in running if canonical(each["name"]) == name)
+    return min((tokens for tokens in windows if tokens), default=None)
 
 
 def _stored(shown: Mapping[str, Any]) -> int | None:

@@ -12,11 +12,11 @@ PATIENCE_SECONDS = 10
 
 
 @contextmanager
-def standin_in_thread(**options: Any) -> Iterator[StandinOllama]:
-    """Takes what `StandinOllama` takes; listens on a free port."""
+def standin_in_thread(*, port: int = 0, **options: Any) -> Iterator[StandinOllama]:
+    """Takes what `StandinOllama` takes; listens on a free port unless one is given."""
     with _loop_in_thread() as loop:
         standin = StandinOllama(**options)
-        asyncio.run_coroutine_threadsafe(standin.start(), loop).result(PATIENCE_SECONDS)
+        asyncio.run_coroutine_threadsafe(standin.start(port=port), loop).result(PATIENCE_SECONDS)
         try:
             yield standin
         finally:

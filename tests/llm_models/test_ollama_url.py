@@ -3,6 +3,7 @@ from base64 import b64encode
 from contextlib import aclosing
 
 import pytest
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 
 from llm_models import ollama
@@ -39,6 +40,32 @@ def test_the_setting_is_read_as_ollama_reads_its_own(settings, given, meant):
     settings.OLLAMA_URL = given
 
     assert ollama.url() == meant
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("gpu1,gpu2", ("http://gpu1:11434", "http://gpu2:11434")),
+        ("http://gpu2:1 \n https://gpu1/ollama", ("http://gpu2:1", "https://gpu1:443/ollama")),
+        (" gpu1 ,, gpu2, ", ("http://gpu1:11434", "http://gpu2:11434")),
+        ("gpu1, GPU2:1, http://gpu1:11434/", ("http://gpu1:11434", "http://GPU2:1")),
+        ("gpu1 gpu1", ("http://gpu1:11434",)),
+        (", ,", ("http://127.0.0.1:11434",)),
+        ('"gpu1, gpu2"', ("http://gpu1:11434", "http://gpu2:11434")),
+        ("http://me:a%2Cb@gpu1 gpu2", ("http://me:a%2Cb@gpu1:80", "http://gpu2:11434")),
+    ],
+)
+def test_it_may_name_several_each_of_which_counts_once(settings, given, meant):
+    settings.OLLAMA_URL = given
+
+    assert ollama.urls() == meant
+
+
+def test_a_list_with_a_mistake_stops_the_start(settings):
+    settings.OLLAMA_URL = "gpu1, gopher://gpu2"
+
+    with pytest.raises(ImproperlyConfigured, match="OLLAMA_URL must be http:// or https://, not gopher://"):
+        apps.get_app_config("llm_models").ready()
 
 
 def test_only_http_is_spoken(settings):
