@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.conf import settings
@@ -25,7 +25,7 @@ from chat.models import Generation
 from conversations.models import Conversation, Message
 from exports.models import ImportJob
 from llm_models import ollama
-from llm_models.errors import OllamaError, OllamaUnavailable
+from llm_models.errors import OllamaError
 from llm_models.models import PullJob
 from streams.models import RunRow
 from streams.threads import await_on_loop
@@ -75,42 +75,50 @@ def cards(user: User) -> Iterator[Card]:
 
 def ollama_itself(user: User) -> Card:
     """Whether it answers is told to all staff, as /health/ready tells it to all the world."""
-    address = [Fact("Address", ollama_address())] if user.is_superuser else []
-    try:
-        version, installed, loaded = await_on_loop(_ask_ollama())
-    except OllamaError as exc:
-        return Card("Ollama", "neurology", address, state="away", tone="bad", note=str(exc.detail))
-    facts = [Fact("Version", version), *address]
+    states, installed, loaded = await_on_loop(_ask_ollama())
+    troubles = [state.trouble for state in states if state.trouble]
+    servers = list(_ollama_servers(user, states))
+    if len(troubles) == len(states):
+        return Card("Ollama", "neurology", servers, state="away", tone="bad", note=str(troubles[0].detail))
+    facts = [Fact("Version", next(state.version for state in states if state.version)), *servers]
     if user.has_perm("llm_models.view_llmmodel"):
         facts.append(Fact("Models installed", "not told" if installed is None else f"{len(installed):,}"))
         facts.append(Fact("Loaded now", "not told" if loaded is None else ", ".join(loaded) or "none"))
     if ollama.is_standin():
         note = "No Ollama was found. The stand-in answers in its place: its replies are made up."
         return Card("Ollama", "neurology", facts, state="stand-in", tone="warning", note=note)
+    if troubles:
+        state = f"{len(states) - len(troubles)} of {len(states)} reachable"
+        return Card("Ollama", "neurology", facts, state=state, tone="warning")
     return Card("Ollama", "neurology", facts, state="reachable", tone="good")
 
 
-def ollama_address() -> str:
-    """Host and port, without the password that the URL may hold."""
-    return urlsplit(ollama.url()).netloc.rpartition("@")[2]
+def _ollama_servers(user: User, states: list[ollama.State]) -> Iterator[Fact]:
+    """Where it is; of several servers, how each of them is. Addresses are for superusers."""
+    if len(states) == 1:
+        if user.is_superuser:
+            yield Fact("Address", ollama.address(states[0].url))
+        return
+    for number, state in enumerate(states, 1):
+        label = ollama.address(state.url) if user.is_superuser else f"Server {number}"
+        value = str(state.trouble.detail) if state.trouble else state.version
+        yield Fact(label, value, tone="bad" if state.trouble else "", is_detail=True)
 
 
-async def _ask_ollama() -> tuple[str, list[str] | None, list[str] | None]:
-    """Its version, and the names of the models that it has installed, and loaded; None for what it does not tell."""
+async def _ask_ollama() -> tuple[list[ollama.State], list[str] | None, list[str] | None]:
+    """How it is, and the names of the models that it has installed, and loaded; None for what it does not tell."""
     deadline = asyncio.get_running_loop().time() + OLLAMA_SECONDS
-    try:
-        async with asyncio.timeout_at(deadline):
-            version = await ollama.version()
-    except TimeoutError as exc:
-        raise OllamaUnavailable("Ollama did not answer in time.") from exc
+    states = await ollama.states(OLLAMA_SECONDS)
+    if all(state.trouble for state in states):
+        return states, None, None
     installed, loaded = await asyncio.gather(_names(ollama.tags(), deadline), _names(ollama.ps(), deadline))
-    return version, installed, loaded
+    return states, installed, loaded
 
 
 async def _names(models: Awaitable[list[dict[str, Any]]], deadline: float) -> list[str] | None:
     try:
         async with asyncio.timeout_at(deadline):
-            return [model["name"] for model in await models]
+            return list(dict.fromkeys(model["name"] for model in await models))
     except (OllamaError, TimeoutError):
         return None
 

@@ -12,7 +12,6 @@ from django.db import connection
 from django.http import HttpRequest, JsonResponse
 
 from llm_models import ollama
-from llm_models.errors import OllamaError
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +56,14 @@ async def _cache() -> None:
 
 
 async def _ollama() -> Part:
-    try:
-        version = await ollama.version()
-    except OllamaError as exc:
-        return {"status": "unavailable", "code": exc.code}
-    return {"status": "ok", "version": version, "is_standin": ollama.is_standin()}
+    """As good as the best of its servers. Which one is which, their order tells those who have set it."""
+    servers = [_server(state) for state in await ollama.states()]
+    best = next((server for server in servers if server["status"] == "ok"), servers[0])
+    told = best | {"is_standin": ollama.is_standin()} if best["status"] == "ok" else best
+    return told | {"servers": servers} if len(servers) > 1 else told
+
+
+def _server(state: ollama.State) -> Part:
+    if state.trouble:
+        return {"status": "unavailable", "code": state.trouble.code}
+    return {"status": "ok", "version": state.version}

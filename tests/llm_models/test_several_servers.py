@@ -204,6 +204,8 @@ class TestFailingOver:
         assert (told[-1].name, text_in(told)) == ("done", text_of(model))
         assert (asked(first), asked(second)) == (1, 2)
         assert [box.requests[-1]["headers"]["Authorization"] for box in (first, second)] == ["Bearer sesame"] * 2
+        ready = alice.http.get("/health/ready").json()["ollama"]["servers"]
+        assert [server.get("code") for server in ready] == ["ollama_busy", None]
 
     @pytest.mark.parametrize(
         ("fault", "code"),
@@ -518,3 +520,52 @@ class TestTheStandIn:
         assert asyncio.run(asyncio.wait_for(stands_in(), timeout=60))
         assert "No Ollama answers at 127.0.0.1:1 or 127.0.0.1:2" in caplog.text
         assert "hunter2" not in caplog.text
+
+
+class TestBeingReady:
+    def test_each_is_told_without_saying_where_it_is(self, boxes, alice, settings):
+        [there] = boxes([])
+        name(settings, "http://me:hunter2@127.0.0.1:1", there)
+
+        answer = alice.http.get("/health/ready", headers={"Authorization": ""})
+
+        assert answer.json()["ollama"] == {
+            "status": "ok",
+            "version": "0.33.0",
+            "is_standin": False,
+            "servers": [
+                {"status": "unavailable", "code": "ollama_unavailable"},
+                {"status": "ok", "version": "0.33.0"},
+            ],
+        }
+        assert "127.0.0.1" not in answer.text
+
+    def test_with_all_away_the_part_is_unavailable(self, alice, settings):
+        name(settings, "127.0.0.1:1", "127.0.0.1:2")
+
+        told = alice.http.get("/health/ready").json()
+
+        away = {"status": "unavailable", "code": "ollama_unavailable"}
+        assert (told["status"], told["ollama"]) == ("ok", away | {"servers": [away, away]})
+
+    def test_the_admin_shows_which_is_away(self, boxes, admin_client, settings):
+        [there] = boxes([LLAMA])
+        name(settings, "http://me:hunter2@127.0.0.1:1", there)
+
+        card = next(card for card in admin_client.get("/admin/").context["cards"] if card.title == "Ollama")
+
+        assert (card.state, card.tone) == ("1 of 2 reachable", "warning")
+        facts = {fact.label: (fact.value, fact.tone) for fact in card.facts}
+        assert facts["127.0.0.1:1"] == ("Ollama cannot be reached. Is it running?", "bad")
+        assert facts[there.url.removeprefix("http://")] == ("0.33.0", "")
+        assert facts["Models installed"] == ("1", "")
+
+    def test_only_superusers_see_where_they_are(self, boxes, client, django_user_model):
+        boxes([LLAMA], [])
+        client.force_login(django_user_model.objects.create_user("clerk", is_staff=True))
+
+        page = client.get("/admin/")
+
+        [card] = [card for card in page.context["cards"] if card.title == "Ollama"]
+        assert [fact.label for fact in card.facts] == ["Version", "Server 1", "Server 2"]
+        assert "127.0.0.1" not in page.content.decode()
