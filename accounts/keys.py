@@ -10,6 +10,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from accounts import secret as key_secret
 from accounts import throttling
 from accounts.models import ApiKey, User
+from streams import tracing
 
 REMEMBER_SECONDS = 300
 REMEMBER_KEYS = 10_000
@@ -33,6 +34,7 @@ def authenticate(secret: str, address: str | None) -> ApiKey:
     if not key.is_usable:
         # Said only to those who hold the secret.
         raise AuthenticationFailed("This API key has expired or was revoked, or its user is no longer active.")
+    tracing.note(user_id=key.user_id, api_key=key.prefix)
     key.touch()
     return key
 
@@ -46,6 +48,7 @@ def holder(user_id: int | str, key_id: UUID | str | None) -> tuple[User, ApiKey 
         user = key.user if key and key.is_usable else None
     if user is None:
         raise AuthenticationFailed("The key or the user of this is no longer active.")
+    tracing.note(user_id=user.pk, **({"api_key": key.prefix} if key else {}))
     return user, key
 
 

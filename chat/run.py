@@ -46,9 +46,9 @@ class GenerationRun(Run):
     )
 
     def __init__(self, generation: Generation, prompt: Prompt, opening: list[Event]) -> None:
-        super().__init__(generation, opening)
-        self.generation = generation
         self.prompt = prompt
+        self.generation = generation
+        super().__init__(generation, opening)
         self._first_token_at: datetime | None = None
         self._has_news = False
         self._content: list[str] = []
@@ -59,6 +59,9 @@ class GenerationRun(Run):
     @property
     def created(self) -> MessageCreated:
         return next(event for event in self.opening if isinstance(event, MessageCreated))
+
+    def traced(self) -> dict[str, str]:
+        return {"generation_id": str(self.row.pk), "model": self.prompt.model_name}
 
     def checkpoint(self) -> Checkpoint:
         draft = Draft(self.generation.message_id, self.content, self.thinking) if self._has_news else None

@@ -1,8 +1,17 @@
 """One line in the log for each request, whichever door it came to."""
 
 import logging
+import re
+from functools import lru_cache
 from time import perf_counter
 from typing import Any
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls import ResolverMatch
+from django.utils.deprecation import MiddlewareMixin
+
+from streams import tracing
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +24,7 @@ class AccessLog:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         began, status = perf_counter(), "-"
+        tracing.begin()
 
         def noting(message: dict[str, Any]) -> Any:
             nonlocal status
@@ -35,3 +45,30 @@ def _log(scope: dict[str, Any], status: str, milliseconds: int) -> None:
     path = scope["raw_path"].decode("ascii", "replace")  # as sent: a decoded one could hold line breaks
     told = {"method": method, "path": path, "status": status, "milliseconds": milliseconds}
     logger.info("%s %s %s %s ms", method, path, status, milliseconds, extra=told)
+
+
+class NoteForTheLog(MiddlewareMixin):
+    """Notes which view answers, and whose session asks. Of keys, accounts/keys.py tells."""
+
+    def process_view(self, request: HttpRequest, *_: object) -> None:
+        if request.resolver_match:
+            tracing.note(route=_route(request.resolver_match))
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        # Only if someone has looked at the session: it is a query.
+        if (user := getattr(request, "_cached_user", None)) and user.is_authenticated:
+            tracing.note(user_id=user.pk)
+        return response
+
+
+def _route(match: ResolverMatch) -> str:
+    """As the documents write it: `/api/conversations/{pk}`. The pages of the admin are one, for they are many."""
+    return "/admin/" if match.app_name == "admin" else _readable(match.route)
+
+
+@lru_cache(maxsize=512)
+def _readable(route: str) -> str:
+    named = re.sub(
+        r"\(\?P<(\w+)>(?:[^()]|\([^()]*\))*\)|<(?:\w+:)?(\w+)>", lambda part: f"{{{part[1] or part[2]}}}", route
+    )
+    return "/" + re.sub(r"\^|\$|\\Z", "", named).lstrip("/")

@@ -92,6 +92,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.access.NoteForTheLog",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -291,6 +292,8 @@ LOGGING = {
     "disable_existing_loggers": False,
     "filters": {
         "request_id": {"()": "asgi_correlation_id.CorrelationIdFilter", "default_value": "-"},
+        "trace": {"()": "streams.tracing.TraceFilter"},
+        "tickets": {"()": "config.logs.MaskTickets"},
     },
     "formatters": {
         "text": {"format": "{asctime} {levelname} {name} [{correlation_id}] {message}", "style": "{"},
@@ -307,7 +310,11 @@ LOGGING = {
         },
     },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["request_id"]},
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["request_id", "trace", "tickets"],
+        },
     },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
@@ -318,6 +325,7 @@ LOGGING = {
         "django.security.DisallowedHost": {"level": "CRITICAL"},  # a traceback for each stray probe
         "httpx": {"level": "WARNING"},
         "twisted": {"level": "WARNING"},
+        "uvicorn.error": {"filters": ["tickets"]},  # its handlers are its own
     },
 }
 

@@ -40,11 +40,14 @@ class PullRun(Run):
     )
 
     def __init__(self, job: PullJob) -> None:
-        super().__init__(job, opening=[])
         self.job = job
+        super().__init__(job, opening=[])
         self.transfer = Transfer()
         self._telling: asyncio.TimerHandle | None = None
         self._told_at = -TELL_EVERY_SECONDS
+
+    def traced(self) -> dict[str, str]:
+        return {"run_id": str(self.job.pk), "model": self.job.model_name}
 
     async def work(self) -> None:
         try:

@@ -124,7 +124,7 @@ class Engine(ABC, Generic[Row]):
         key = run.row.pk
         run.begin(self.logs.create(key, settings.CHAT_LOG_SECONDS, run.so_far), self._hurry.set)
         self._runs[key] = run
-        life = tasks.spawn(run.live(), name=f"{type(run.row).__name__} {key}")
+        life = tasks.spawn(run.live(), name=f"{type(run.row).__name__} {key}", context=run.context)
         self._lives.add(life)
         life.add_done_callback(self._lives.discard)
         life.add_done_callback(lambda _: self._runs.pop(key))

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from django import db
 
+from streams import tracing
 from streams.events import Event
 from streams.log.base import Log
 from streams.models import Checkpoint, RunRow
@@ -41,6 +42,7 @@ class Run(ABC):
     def __init__(self, row: RunRow, opening: list[Event]) -> None:
         self.row = row
         self.opening = opening
+        self.context = tracing.context_of_run(**self.traced())
         self.loop: asyncio.AbstractEventLoop
         self.log: Log
         self._hurry: Callable[[], None]
@@ -76,6 +78,10 @@ class Run(ABC):
     @abstractmethod
     def unsaved(self) -> Event:
         """The last event of a run that cannot be saved, for a reason that trying again does not cure."""
+
+    def traced(self) -> dict[str, str]:
+        """What the log is to tell with each line of this run."""
+        return {"run_id": str(self.row.pk)}
 
     def begin(self, log: Log, hurry: Callable[[], None]) -> None:
         """On the loop on which it is to live. `hurry` asks for a checkpoint now."""

@@ -1,0 +1,178 @@
+"""What the log tells of a request and of what it begins, one JSON object a line."""
+
+import io
+import json
+import logging
+from logging.config import DictConfigurator
+from uuid import uuid4
+
+import httpx
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from config.logs import MaskTickets
+from tests.live import UNENDING, connect_socket, finished, wait_until
+
+
+class Lines:
+    """All that was logged since the last look."""
+
+    def __init__(self, stream: io.StringIO) -> None:
+        self._stream = stream
+
+    def __iter__(self):
+        return (json.loads(line) for line in self._stream.getvalue().splitlines())
+
+    def of(self, **facts):
+        return [line for line in self if line.items() >= facts.items()]
+
+    def the(self, **facts):
+        """The one such line, once it is there: a client has its answer a moment earlier."""
+        [line] = wait_until(lambda: self.of(**facts))
+        return line
+
+
+@pytest.fixture
+def lines():
+    """By the settings of LOG_FORMAT=json."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    configurator = DictConfigurator(settings.LOGGING)
+    handler.setFormatter(configurator.configure_formatter(dict(settings.LOGGING["formatters"]["json"])))
+    for name in settings.LOGGING["handlers"]["console"]["filters"]:
+        handler.addFilter(configurator.configure_filter(dict(settings.LOGGING["filters"][name])))
+    logging.getLogger().addHandler(handler)
+    yield Lines(stream)
+    logging.getLogger().removeHandler(handler)
+
+
+def test_a_request_is_told_with_who_asked_and_what_answered(alice_online, lines):
+    request_id = uuid4().hex
+    answer = alice_online.http.get("/api/conversations?search=bread", headers={"X-Request-Id": request_id})
+
+    line = lines.the(logger="config.access")
+    assert (
+        line.items()
+        >= {
+            "request_id": request_id,
+            "method": "GET",
+            "path": "/api/conversations",
+            "route": "/api/conversations",
+            "status": str(answer.status_code),
+            "user_id": alice_online.user.pk,
+            "api_key": alice_online.key.prefix,
+        }.items()
+    )
+    assert line["milliseconds"] >= 0
+
+
+def test_a_route_stands_for_all_its_paths(alice_online, lines):
+    for pk in (uuid4(), uuid4()):
+        alice_online.http.get(f"/api/conversations/{pk}")
+    alice_online.http.get("/api/prompts/templates/nothing")
+    alice_online.http.get("/api/models/a/b:c/info")
+
+    wait_until(lambda: len(lines.of(logger="config.access")) == 4)
+    assert {line["route"] for line in lines.of(logger="config.access")} == {
+        "/api/conversations/{pk}",
+        "/api/prompts/templates/{slug}",
+        "/api/models/{name}/info",
+    }
+
+
+def test_what_leads_nowhere_has_no_route_and_a_stranger_no_user(alice_online, lines):
+    alice_online.http.get("/nothing/here", headers={"Authorization": ""})
+
+    line = lines.the(logger="config.access", path="/nothing/here")
+    assert not line.keys() & {"route", "user_id", "api_key"}
+
+
+def test_a_session_is_told_by_its_user(server, alice, lines):
+    browser = Client()
+    browser.force_login(alice)
+    cookies = {"sessionid": browser.cookies["sessionid"].value}
+    httpx.get(f"http://{server.address}/api/conversations", cookies=cookies, trust_env=False)
+
+    line = lines.the(logger="config.access")
+    assert (line["status"], line["user_id"], line.get("api_key")) == ("200", alice.pk, None)
+
+
+def test_a_reply_is_told_with_its_id_and_the_request_that_began_it(alice_online, lines):
+    request_id = uuid4().hex
+    with alice_online.send(model_name="script:errorat-2", headers={"X-Request-Id": request_id}) as stream:
+        stream.rest()
+
+    line = lines.the(logger="streams.run")
+    assert (
+        line.items()
+        >= {
+            "level": "WARNING",
+            "request_id": request_id,
+            "generation_id": stream.generation_id,
+            "model": "script:errorat-2",
+            "user_id": alice_online.user.pk,
+            "api_key": alice_online.key.prefix,
+        }.items()
+    )
+    assert "route" not in line
+
+
+def test_a_reply_asked_for_by_a_socket_belongs_to_the_socket(alice_online, lines):
+    with alice_online.socket() as socket:
+        socket.send(model_name="script:errorat-2")
+        socket.until("error")
+
+    reply = lines.the(logger="streams.run")
+    access = lines.the(logger="config.access", path="/ws/chat")
+    assert (access["method"], access["status"], access["user_id"]) == ("WEBSOCKET", "101", alice_online.user.pk)
+    assert reply["request_id"] == access["request_id"]
+    assert reply["user_id"] == alice_online.user.pk
+
+
+def test_a_pull_is_told_with_its_id(go_online, alice, lines):
+    admin = go_online(alice, ["read", "write", "admin"])
+    job = admin.pull("pull:errorat-1-ms-0")
+    with admin.watch_pull(job) as stream:
+        stream.rest()
+
+    assert lines.the(logger="streams.run")["run_id"] == job["id"]
+
+
+def test_two_requests_at_once_do_not_mix(alice_online, bob_online, lines):
+    """Bob's is answered while Alice's stream is open."""
+    with alice_online.send(model_name=UNENDING) as stream:
+        stream.until("token")
+        bob_online.http.get("/api/keys")
+        assert lines.the(logger="config.access")["user_id"] == bob_online.user.pk
+        alice_online.stop(stream.generation_id)
+        stream.rest()
+    finished(stream.generation_id)
+    assert lines.the(logger="config.access", path="/api/chat/stream")["user_id"] == alice_online.user.pk
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("GET /ws/chat?ticket=abc:def.ghi-jkl HTTP/1.1", "GET /ws/chat?ticket=*** HTTP/1.1"),
+        (
+            '"WebSocket /ws/chat?a=1&ticket=abc%3Adef&b=2" [accepted]',
+            '"WebSocket /ws/chat?a=1&ticket=***&b=2" [accepted]',
+        ),
+        ("Nothing to hide", "Nothing to hide"),
+    ],
+)
+def test_tickets_are_masked_whoever_tells_of_them(said, shown):
+    record = logging.LogRecord("uvicorn.error", logging.INFO, __file__, 1, "%s", (said,), None)
+
+    assert MaskTickets().filter(record)
+    assert record.getMessage() == shown
+
+
+def test_a_socket_with_a_ticket_is_told_without_it(alice_online, server, lines):
+    ticket = alice_online.http.post("/api/chat/ticket", json={"purpose": "websocket"}).json()["ticket"]
+    with connect_socket(server.address, f"?ticket={ticket}") as socket:
+        socket.ask(action="ping")
+
+    lines.the(logger="config.access", path="/ws/chat")
+    assert not [line for line in lines if ticket in json.dumps(line)]

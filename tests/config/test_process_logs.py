@@ -1,0 +1,66 @@
+"""What a server writes to its log while people use every door of it: neither what they say nor what lets them in."""
+
+import json
+import re
+
+import orjson
+import pytest
+import websockets
+
+from tests.processes import Watch, connected, until
+
+PRIVATE = "my grandmother's recipe"
+SAID_IN_RETURN = "tok1 "
+
+NOBODY = {"Authorization": ""}
+
+# As the documents have it. By itself it tells the whole URL of each socket.
+UVICORN = """
+import sys, uvicorn
+uvicorn.run("config.asgi:application", port=int(sys.argv[-1]), access_log=False)
+"""
+
+
+@pytest.mark.parametrize(("kind", "log_format"), [("serve", "text"), (UVICORN, "json")], ids=["daphne", "uvicorn"])
+async def test_the_log_holds_no_message_no_key_no_ticket_and_no_password(home, start_server, kind, log_format):
+    server = start_server(home, kind, LOG_FORMAT=log_format, LOG_LEVEL="INFO")
+    secrets = [PRIVATE, SAID_IN_RETURN, home.key, home.password, "Bearer", "wrong password"]
+    async with server.client() as client:
+        watch = await Watch.ask(client, "script:tokens-3-rate-0", PRIVATE, title=PRIVATE, system_prompt=PRIVATE).ended()
+        conversation = watch.created["conversation_id"]
+        for broken in ("script:errorat-1", "script:status-500", "script:garbageat-1", "script:ctxerr-a", "nowhere"):
+            await Watch.ask(client, broken, PRIVATE).ended()
+        await client.post("/api/chat/search", json={"query": PRIVATE})
+        await client.get(f"/api/conversations?search={PRIVATE}")
+        await client.patch(f"/api/conversations/{conversation}", json={"title": PRIVATE, "options": PRIVATE})
+        await client.post("/api/chat/stream", content=f'{{"message": "{PRIVATE}')
+        exported = (await client.get(f"/api/export/conversations/{conversation}/json")).content
+        await client.post("/api/export/conversations/import", content=exported.replace(conversation.encode(), b"1"))
+        await client.post("/api/export/conversations/import", content=b"{" + PRIVATE.encode())
+        made = (await client.post("/api/keys", json={"name": PRIVATE})).json()
+        for purpose in ({"purpose": "websocket"}, {"purpose": "events", "generation_id": watch.generation_id}):
+            secrets.append((await client.post("/api/chat/ticket", json=purpose)).json()["ticket"])
+        await client.get(f"/api/chat/generations/{watch.generation_id}/events?ticket={secrets[-1]}", headers=NOBODY)
+        await client.get(f"/api/chat/generations/{watch.generation_id}/events?ticket={PRIVATE}", headers=NOBODY)
+        await client.get("/api/keys", headers={"Authorization": "Bearer cq_wrong password"})
+        page = await client.get("/admin/login/")
+        [token] = re.findall(r'csrfmiddlewaretoken" value="(\w+)"', page.text)
+        form = {"username": "admin", "csrfmiddlewaretoken": token}
+        for password in ("wrong password", home.password):
+            await client.post("/admin/login/", data=form | {"password": password})
+    secrets.append(made["key"])
+    async with websockets.connect(f"ws://127.0.0.1:{server.port}/ws/chat?ticket={secrets[-3]}", proxy=None) as socket:
+        await socket.send(orjson.dumps({"action": "ping"}).decode())
+        await socket.recv()
+    async with connected(server) as socket:
+        for frame in ({"action": "send", "message": PRIVATE, "model_name": "script:errorat-1"}, {"action": PRIVATE}):
+            await socket.send(orjson.dumps(frame).decode())
+        errors = 0
+        while errors < 2:
+            errors += orjson.loads(await socket.recv())["event"] == "error"
+
+    await until(lambda: server.log.count("WEBSOCKET /ws/chat") == 2)
+    log = server.log
+    assert [secret for secret in secrets if secret in log or json.dumps(secret)[1:-1] in log] == []
+    assert "POST /api/chat/stream 200" in log
+    assert "ollama_error" in log
