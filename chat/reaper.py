@@ -2,6 +2,7 @@
 
 from django.db import transaction
 
+from chat import metrics
 from chat.models import Generation
 from chat.run import GenerationRun, message_status
 from conversations.models import Conversation
@@ -10,7 +11,10 @@ from streams.reaper import lost
 
 def reap() -> int:
     """Mark as interrupted what has lost its process, and give how many there were."""
-    return sum(_interrupt(generation) for generation in lost(Generation.objects.told()))
+    reaped = [generation for generation in lost(Generation.objects.told()) if _interrupt(generation)]
+    for generation in reaped:
+        metrics.count(generation)
+    return len(reaped)
 
 
 @transaction.atomic

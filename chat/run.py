@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from chat import metrics
 from chat.events import Failed, MessageCreated, Queued, Snapshot, Token, ToolCalls
 from chat.models import Generation, GenerationCheckpoint
 from chat.replay import last_event
@@ -97,6 +98,8 @@ class GenerationRun(Run):
 
     async def live(self) -> None:
         await super().live()
+        if self.generation.is_finished:  # else someone else has ended it, and counts it
+            metrics.count(self.generation)
         if settings.CHAT_MAX_RUNNING:
             waiting_room.look()  # its place is free
 
@@ -141,6 +144,8 @@ class GenerationRun(Run):
                 prompt_tokens=self._done.prompt_eval_count if self._done else None,
                 completion_tokens=self._done.eval_count if self._done else None,
             )
+        if ended_here and ending is self.stopped:
+            self._note_how_long_it_took_to_stop()
         try:
             if not ended_here:
                 generation = Generation.objects.told().get(pk=generation.pk)
@@ -148,6 +153,12 @@ class GenerationRun(Run):
         except (Generation.DoesNotExist, Conversation.DoesNotExist):
             return Failed("interrupted", "The conversation was deleted.", str(message.pk), retryable=True)
         return last_event(generation)
+
+    def _note_how_long_it_took_to_stop(self) -> None:
+        row = Generation.objects.filter(pk=self.generation.pk)
+        asked_at = row.values_list("stop_requested_at", flat=True).first()
+        if asked_at and self.work_ended_at:
+            metrics.STOP.observe(max((self.work_ended_at - asked_at).total_seconds(), 0))
 
     def lighten(self) -> None:
         # Only what Ollama sent beside the text could be odd: better saved without it than not at all.

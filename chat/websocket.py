@@ -33,7 +33,7 @@ from chat.errors import RequestTooLarge
 from chat.models import Generation
 from chat.sse import LONGEST_IDEMPOTENCY_KEY
 from conversations.models import Conversation
-from streams import tasks
+from streams import metrics, tasks
 from streams.events import Numbered
 from streams.sse import seq_of
 from streams.threads import in_database_thread
@@ -173,9 +173,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
             watch.cancel()
 
     async def _follow(self, generation_id: UUID, after: int, frame: Frame) -> None:
-        async with aclosing(engine.follow(generation_id, after)) as events:
-            async for numbered in events:
-                await self._tell_events(generation_id, numbered or [], frame)
+        with metrics.WATCHED_BY_WEBSOCKET.track_inprogress():
+            async with aclosing(engine.follow(generation_id, after)) as events:
+                async for numbered in events:
+                    await self._tell_events(generation_id, numbered or [], frame)
 
     async def _tell_events(self, generation_id: UUID, numbered: list[Numbered], frame: Frame) -> None:
         for seq, event in numbered:

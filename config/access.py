@@ -11,7 +11,9 @@ from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch
 from django.utils.deprecation import MiddlewareMixin
 
+from config import metrics
 from streams import tracing
+from streams.sse import is_event_stream
 
 logger = logging.getLogger(__name__)
 
@@ -23,21 +25,30 @@ class AccessLog:
         self.application = application
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        began, status = perf_counter(), "-"
-        tracing.begin()
+        began, status, streams_since = perf_counter(), "-", 0.0
+        about = tracing.begin()
 
         def noting(message: dict[str, Any]) -> Any:
-            nonlocal status
+            nonlocal status, streams_since
             if message["type"] == "http.response.start":
                 status = str(message["status"])
+                if is_event_stream(message["headers"]):
+                    streams_since = perf_counter()
             elif message["type"] == "websocket.accept":
                 status = "101"
+                metrics.SOCKETS.inc()
             return send(message)  # awaited by who called: a stream comes through here with each token
 
         try:
             await self.application(scope, receive, noting)
         finally:
-            _log(scope, status, milliseconds=round((perf_counter() - began) * 1000))
+            ended = perf_counter()
+            if scope["type"] == "http":
+                seconds = (streams_since or ended) - began
+                metrics.count_request(scope["method"], about.get("route", ""), status, seconds)
+            elif status == "101":
+                metrics.SOCKETS.dec()
+            _log(scope, status, milliseconds=round((ended - began) * 1000))
 
 
 def _log(scope: dict[str, Any], status: str, milliseconds: int) -> None:

@@ -25,8 +25,8 @@ from llm_models import routing as llm_models
 from streams.sse import RequestConsumer
 
 streams = [*chat.http_urlpatterns, *llm_models.http_urlpatterns, *imports.http_urlpatterns]
-# Whether the process lives is to be told also when all its threads wait for a lock.
-healths = re_path(r"^health(/|$)", django_application)  # type: ignore[arg-type]  # Channels routes to applications
+# How the process does is to be told also when all its threads wait for a lock.
+healths = re_path(r"^(health(/|$)|metrics$)", django_application)  # type: ignore[arg-type]  # Channels routes to applications
 everything_else = re_path(r"", RequestConsumer.as_asgi())
 no_such_socket = re_path(r"", WebsocketDenier.as_asgi())
 

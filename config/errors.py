@@ -18,28 +18,28 @@ class ExceptionHandler(handler.ExceptionHandler):
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     if request.path.startswith(API):
-        return _error(400, "invalid", "The request cannot be understood.")
+        return error_response(400, "invalid", "The request cannot be understood.")
     return defaults.bad_request(request, exception)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
     if request.path.startswith(API):
-        return _error(403, "permission_denied", "You may not do this.")
+        return error_response(403, "permission_denied", "You may not do this.")
     return defaults.permission_denied(request, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     if request.path.startswith(API):
-        return _error(404, "not_found", "There is nothing here.")
+        return error_response(404, "not_found", "There is nothing here.")
     return defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     if request.path.startswith(API):
-        return _error(500, "error", "Something went wrong on our side. The server's log tells more.")
+        return error_response(500, "error", "Something went wrong on our side. The server's log tells more.")
     return defaults.server_error(request)
 
 
-def _error(status: int, code: str, detail: str) -> JsonResponse:
+def error_response(status: int, code: str, detail: str) -> JsonResponse:
     kind = "client_error" if status < 500 else "server_error"
     return JsonResponse({"type": kind, "errors": [{"code": code, "detail": detail, "attr": None}]}, status=status)

@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from config import runs
+from config.metrics import keep_measuring_loop_lag
 from conversations.removal import keep_removing
 from llm_models import ollama
 from llm_models.standin.fallback import stand_in_for_ollama
@@ -31,6 +32,7 @@ async def start_up() -> None:
     _forever.append(tasks.spawn(mailbox.keep_open(), name="mailbox"))
     _forever.append(tasks.spawn(keep_reaping(runs.reap), name="reaper"))
     _forever.append(tasks.spawn(keep_removing(), name="remover"))
+    _forever.append(tasks.spawn(keep_measuring_loop_lag(), name="loop lag"))
     if settings.STANDIN_OLLAMA == "auto":
         _forever.append(tasks.spawn(stand_in_for_ollama(), name="stand-in for Ollama"))
 

@@ -329,6 +329,9 @@ LOGGING = {
     },
 }
 
+# Whoever asks for /metrics must have it, if it is set.
+METRICS_TOKEN = env_str("METRICS_TOKEN", "")
+
 # --- Ollama -------------------------------------------------------------------------------------
 
 OLLAMA_URL = env_str("OLLAMA_URL", "http://127.0.0.1:11434")

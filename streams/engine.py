@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from streams import mailbox, replay, tasks
+from streams import mailbox, metrics, replay, tasks
 from streams.events import Event, Numbered
 from streams.log.base import Logs
 from streams.log.memory import MemoryLogs
@@ -41,6 +41,8 @@ class Engine(ABC, Generic[Row]):
         self._checkpointing: asyncio.Task[None] | None = None
         self._hurry: asyncio.Event  # a run waits for the next checkpoint
         mailbox.on(f"stop {self.kind}")(self._stop_here)
+        for status in RunRow.RUNNING:
+            metrics.RUNS.labels(self.kind, status).set_function(partial(self._how_many, status))
 
     @abstractmethod
     def rows(self) -> RunQuerySet[Any]: ...
@@ -98,11 +100,13 @@ class Engine(ABC, Generic[Row]):
         runs = list(self._runs.values())
         checkpoints = [run.checkpoint() for run in runs]
         try:
-            running = await in_saving_thread(self.rows().checkpoint)(checkpoints)
+            with metrics.CHECKPOINT.labels(self.kind).time():
+                running = await in_saving_thread(self.rows().checkpoint)(checkpoints)
         except BaseException:
             for run in runs:
                 run.not_checkpointed()
             raise
+        self._count_events(runs)
         for run, checkpoint in zip(runs, checkpoints, strict=True):
             key = run.row.pk
             run.checkpointed(checkpoint, is_running=key in running, stop_requested=bool(running.get(key)))
@@ -110,6 +114,13 @@ class Engine(ABC, Generic[Row]):
     def _stop_here(self, run_id: str) -> None:
         if run := self._runs.get(UUID(run_id)):
             run.end(run.stopped)
+
+    def _how_many(self, status: str) -> int:
+        """Of the runs of this process. On any thread."""
+        return sum(run.row.status == status for run in list(self._runs.values()))
+
+    def _count_events(self, runs: Iterable[Run]) -> None:
+        metrics.EVENTS.labels(self.kind).inc(sum(run.appended_since_last_asked() for run in runs))
 
     def _closed(self, run_id: UUID) -> replay.Closed | None:
         row = self.find(run_id)
@@ -127,7 +138,7 @@ class Engine(ABC, Generic[Row]):
         life = tasks.spawn(run.live(), name=f"{type(run.row).__name__} {key}", context=run.context)
         self._lives.add(life)
         life.add_done_callback(self._lives.discard)
-        life.add_done_callback(lambda _: self._runs.pop(key))
+        life.add_done_callback(lambda _: self._count_events([self._runs.pop(key)]))
 
     async def _keep_checkpointing(self) -> None:
         """One after the other: of two at once, the older state could be saved last."""
@@ -141,4 +152,5 @@ class Engine(ABC, Generic[Row]):
             try:
                 await self.checkpoint()
             except Exception:
+                metrics.CHECKPOINT_FAILURES.labels(self.kind).inc()
                 logger.exception("Running %s cannot be saved just now", self.kind)

@@ -5,11 +5,13 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django import db
+from django.utils import timezone
 
-from streams import tracing
+from streams import metrics, tracing
 from streams.events import Event
 from streams.log.base import Log
 from streams.models import Checkpoint, RunRow
@@ -50,6 +52,8 @@ class Run(ABC):
         self._numbers = row.last_seq  # how far they are saved
         self._working: asyncio.Task[None] | None = None
         self._early_ending: Ending | None = None
+        self._counted = 0  # of the events appended
+        self.work_ended_at: datetime | None = None
 
     @abstractmethod
     async def work(self) -> None:
@@ -102,7 +106,13 @@ class Run(ABC):
         if self._working:
             self._working.cancel()
 
+    def appended_since_last_asked(self) -> int:
+        """How many events, for those who count."""
+        counted, self._counted = self._counted, self.log.last_seq
+        return self._counted - counted
+
     def checkpoint(self) -> Checkpoint:
+        self.log.sample_lag()
         return Checkpoint(self.row.pk, self._changes())
 
     def checkpointed(self, checkpoint: Checkpoint, is_running: bool, stop_requested: bool) -> None:
@@ -144,6 +154,7 @@ class Run(ABC):
             logger.exception("%s %s crashed", type(self.row).__name__, self.row.pk)
             return self.crashed
         finally:
+            self.work_ended_at = timezone.now()
             self._working = None
         return self.completed
 
@@ -155,8 +166,10 @@ class Run(ABC):
             try:
                 return await in_saving_thread(self.save)(ending)
             except db.Error:
+                metrics.SAVE_FAILURES.inc()
                 logger.exception("%s %s cannot be saved; trying again in %.1f s", kind, self.row.pk, delay)
             except Exception:
+                metrics.SAVE_FAILURES.inc()
                 logger.exception("%s %s cannot be saved as it is", kind, self.row.pk)
                 if ending is self.crashed:
                     return self.unsaved()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from contextvars import copy_context
 from functools import partial
@@ -21,7 +21,7 @@ from django.http.response import HttpResponse, HttpResponseBadRequest, HttpRespo
 from django.urls import set_script_prefix
 from rest_framework.request import Request
 
-from streams import tasks
+from streams import metrics, tasks
 from streams.downloads import Download
 from streams.engine import Engine
 from streams.events import Event, Numbered
@@ -44,6 +44,10 @@ def encode(numbered: list[Numbered]) -> bytes:
 
 def _encode(seq: int, event: Event) -> bytes:
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, event.name.encode(), orjson.dumps(event.as_dict()))
+
+
+def is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return (b"Content-Type", EVENT_STREAM.encode()) in headers
 
 
 class EventStreamResponse(HttpResponseBase):
@@ -182,11 +186,12 @@ class EventStreamConsumer(AsyncHttpConsumer):
     async def stream(self, events: AsyncGenerator[list[Numbered] | None, None]) -> None:
         await self.send_body(b"", more_body=True)  # the headers go out before the first event is there
         try:
-            async with aclosing(events):
-                async for numbered in events:
-                    # What send_body() does, without its two coroutines to each token.
-                    body = encode(numbered) if numbered else KEEP_ALIVE
-                    await self.base_send({"type": "http.response.body", "body": body, "more_body": True})
+            with metrics.WATCHED_BY_SSE.track_inprogress():
+                async with aclosing(events):
+                    async for numbered in events:
+                        # What send_body() does, without its two coroutines to each token.
+                        body = encode(numbered) if numbered else KEEP_ALIVE
+                        await self.base_send({"type": "http.response.body", "body": body, "more_body": True})
         finally:
             # An end without a last event tells the client to come back with the last id it saw.
             await self.send_body(b"")

@@ -9,7 +9,8 @@ import contextvars
 import functools
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakSet
 
@@ -20,21 +21,44 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
+from streams import metrics
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 NAME = "database"
 
-_executor = ThreadPoolExecutor(settings.DATABASE_THREADS, thread_name_prefix=NAME)
+
+class _Threads(ThreadPoolExecutor):
+    """A few threads, with an eye on how busy they are."""
+
+    def __init__(self, most: int, work: str = "") -> None:
+        super().__init__(most, thread_name_prefix=f"{NAME}-{work}" if work else NAME)
+        pool = work or "streams"
+        metrics.THREADS.labels(pool).set(most)
+        metrics.THREADS_WANTED.labels(pool).set_function(self._work_queue.qsize)
+        self._busy = metrics.THREADS_BUSY.labels(pool)
+        self._wait = metrics.THREAD_WAIT.labels(pool)
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        return super().submit(self._work, perf_counter(), fn, *args, **kwargs)
+
+    def _work(self, submitted: float, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        self._wait.observe(perf_counter() - submitted)
+        with self._busy.track_inprogress():
+            return fn(*args, **kwargs)
+
+
+_executor = _Threads(settings.DATABASE_THREADS)
 # Requests may wait long for Ollama or a lock, and streams are not to wait for them.
-_requests = ThreadPoolExecutor(settings.REQUEST_THREADS, thread_name_prefix=f"{NAME}-requests")
+_requests = _Threads(settings.REQUEST_THREADS, "requests")
 # What runs have brought is saved here, however many requests hold the other threads, waiting for Ollama or a lock.
-_saving = ThreadPoolExecutor(1, thread_name_prefix=f"{NAME}-saving")
+_saving = _Threads(1, "saving")
 # Long work goes on here in short steps, one after the other, whoever's it is.
-_working = ThreadPoolExecutor(1, thread_name_prefix=f"{NAME}-working")
+_working = _Threads(1, "working")
 # Large answers are written here, a piece at a time, so that no request waits for one. They share a core anyway, and on
 # SQLite a connection's cache.
-_downloads = ThreadPoolExecutor(1, thread_name_prefix=f"{NAME}-downloads")
+_downloads = _Threads(1, "downloads")
 _loop: contextvars.ContextVar[asyncio.AbstractEventLoop] = contextvars.ContextVar("loop that waits for this thread")
 _kept: WeakSet[BaseDatabaseWrapper] = WeakSet()
 
@@ -64,7 +88,7 @@ def in_download_thread(function: Callable[P, R]) -> Callable[P, Awaitable[R]]:
     return _async_twin(function, _downloads)
 
 
-def _async_twin(function: Callable[P, R], executor: ThreadPoolExecutor) -> Callable[P, Awaitable[R]]:
+def _async_twin(function: Callable[P, R], executor: _Threads) -> Callable[P, Awaitable[R]]:
     @functools.wraps(function)
     async def in_thread(*args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()

@@ -23,6 +23,9 @@ class Log(ABC):
         whenever nothing has come for `idle` seconds. A number that was never given out reads from the start.
         """
 
+    def sample_lag(self) -> None:  # noqa: B027 (a log that nobody watches here has none)
+        """Measure, for each reader, how long the next event takes to reach it (metrics.LOG_LAG)."""
+
     def nothing_after(self, after: int) -> bool:
         """The reader has seen the last event."""
         return self.is_closed and after == self.last_seq

@@ -8,6 +8,7 @@ from dataclasses import fields
 from functools import partial
 from uuid import UUID
 
+from streams import metrics
 from streams.events import Delta, Event, Numbered, State
 from streams.log.base import Log, Logs
 
@@ -99,6 +100,8 @@ class _Bell:
         self._waiter: asyncio.Future[bool] | None = None
         self._waiting_since = 0.0
         self._alarm: asyncio.TimerHandle | None = None
+        self._is_sampling = False
+        self._sample: tuple[int, float] | None = None  # an event's number, and when it was appended
 
     def rings(self) -> asyncio.Future[bool]:
         """True at the next event, False after `idle` seconds without one."""
@@ -107,6 +110,20 @@ class _Bell:
         if self._idle is not None and self._alarm is None:
             self._alarm = self._loop.call_later(self._idle, self._look)
         return self._waiter
+
+    def sample_lag(self) -> None:
+        self._is_sampling = self._sample is None
+
+    def appended(self, seq: int) -> None:
+        if self._is_sampling:
+            self._is_sampling, self._sample = False, (seq, self._loop.time())
+        self.ring()
+
+    def taken(self, seq: int) -> None:
+        """The reader has come for more, and so has done with what goes to this number."""
+        if self._sample is not None and seq >= self._sample[0]:
+            metrics.LOG_LAG.observe(self._loop.time() - self._sample[1])
+            self._sample = None
 
     def ring(self, news: bool = True) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -155,6 +172,10 @@ class MemoryLog(Log):
             self._close()
         self._ring()
 
+    def sample_lag(self) -> None:
+        for bell in self._bells:
+            bell.sample_lag()
+
     async def read(self, after: int = 0, idle: float | None = None) -> AsyncGenerator[list[Numbered] | None, None]:
         bell = _Bell(idle)
         self._bells.append(bell)
@@ -166,6 +187,7 @@ class MemoryLog(Log):
                     news = self._since(after)
                     after = news[-1][0]
                     yield news
+                    bell.taken(after)
                 elif self.is_closed:
                     return
                 elif not await bell.rings():
@@ -181,7 +203,7 @@ class MemoryLog(Log):
 
     def _ring(self) -> None:
         for bell in self._bells:
-            bell.ring()
+            bell.appended(self.last_seq)
 
     def _since(self, after: int) -> list[Numbered]:
         """What comes next, but not all of a long text at once: a slow reader would have a copy of it in its buffers."""

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from logging.config import DictConfigurator
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -38,10 +39,11 @@ def lines():
     """By the settings of LOG_FORMAT=json."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    configurator = DictConfigurator(settings.LOGGING)
-    handler.setFormatter(configurator.configure_formatter(dict(settings.LOGGING["formatters"]["json"])))
-    for name in settings.LOGGING["handlers"]["console"]["filters"]:
-        handler.addFilter(configurator.configure_filter(dict(settings.LOGGING["filters"][name])))
+    logs: dict[str, Any] = settings.LOGGING
+    configurator = DictConfigurator(logs)
+    handler.setFormatter(configurator.configure_formatter(dict(logs["formatters"]["json"])))
+    for name in logs["handlers"]["console"]["filters"]:
+        handler.addFilter(configurator.configure_filter(dict(logs["filters"][name])))
     logging.getLogger().addHandler(handler)
     yield Lines(stream)
     logging.getLogger().removeHandler(handler)

@@ -17,12 +17,16 @@ from django.conf import settings
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 from django.urls import URLPattern, URLResolver, get_resolver, resolve
+from prometheus_client import REGISTRY
+from prometheus_client.core import Metric
+from prometheus_client.metrics import MetricWrapperBase
 from rest_framework.exceptions import APIException
 
 from chat.ask import Ask, AskSerializer
 from chat.events import ConversationCreated
 from chat.routing import websocket_urlpatterns
 from chat.serializers import AccountSerializer, GenerationSerializer, UsageSerializer
+from config.metrics import PoolCollector
 from conversations.search.serializers import ResultSerializer, ResultsSerializer, SearchSerializer
 from conversations.serializers import (
     ConversationSerializer,
@@ -263,6 +267,35 @@ def test_the_defaults_of_numbers_are_right(name):
     [default] = re.findall(rf'env_int\("{name}", ([\d_]+)\)', text)
 
     assert f"| `{name}` | {int(default)} |" in OPERATIONS
+
+
+FAMILIES = [*REGISTRY.collect(), *PoolCollector().describe()]  # of the pool, PostgreSQL tells twice
+METRICS = {
+    family.name + ("_total" if family.type == "counter" else ""): family
+    for family in FAMILIES
+    if family.name.startswith("colloquy_")
+}
+
+
+def test_every_metric_is_documented_and_no_other():
+    documented = re.findall(r"^\| `(colloquy_\w+)` \|", section(OPERATIONS, "## Watching it"), re.MULTILINE)
+
+    assert sorted(documented) == sorted(METRICS)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_is_documented_with_its_kind_and_its_labels(name):
+    [(kind, labels)] = re.findall(rf"^\| `{name}` \| (\w+) \| ([^|]*)\|", OPERATIONS, re.MULTILINE)
+
+    assert kind == METRICS[name].type
+    assert set(re.findall(r"`(\w+)`", labels)) == labels_of(METRICS[name])
+
+
+def labels_of(family: Metric) -> set[str]:
+    collector = REGISTRY._names_to_collectors[family.name]
+    if isinstance(collector, MetricWrapperBase):
+        return set(collector._labelnames)
+    return {label for sample in family.samples for label in sample.labels}
 
 
 COMMANDS = {name: app for name, app in get_commands().items() if app in APPS}

@@ -1,0 +1,37 @@
+"""What Prometheus is told of runs, their logs and watchers, and of the threads. All of this process alone.
+
+Nothing is counted for each token: gauges are read when someone looks, counters move at checkpoints and at the end.
+"""
+
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one, which nobody asks for
+
+RUNS = Gauge("colloquy_runs", "Runs of this process that have not ended.", ["kind", "status"])
+EVENTS = Counter("colloquy_events", "Events that runs have appended to their logs, counted at checkpoints.", ["kind"])
+WATCHERS = Gauge("colloquy_watchers", "Those who follow a run, by the door they came through.", ["door"])
+WATCHED_BY_SSE, WATCHED_BY_WEBSOCKET = WATCHERS.labels("sse"), WATCHERS.labels("websocket")
+
+LOG_LAG = Histogram(
+    "colloquy_log_lag_seconds",
+    "From the appending of an event to the moment at which a watcher has taken it, of one event a checkpoint.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+CHECKPOINT = Histogram(
+    "colloquy_checkpoint_seconds",
+    "How long it takes to save what all running runs of a kind have brought.",
+    ["kind"],
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+CHECKPOINT_FAILURES = Counter("colloquy_checkpoint_failures", "Checkpoints that could not be saved.", ["kind"])
+SAVE_FAILURES = Counter("colloquy_save_failures", "Attempts to save the end of a run that failed.")
+
+THREADS = Gauge("colloquy_threads", "The most threads that there may be.", ["pool"])
+THREADS_BUSY = Gauge("colloquy_threads_busy", "Threads that are at work.", ["pool"])
+THREADS_WANTED = Gauge("colloquy_threads_wanted", "Pieces of work that wait for a thread.", ["pool"])
+THREAD_WAIT = Histogram(
+    "colloquy_thread_wait_seconds",
+    "How long work has waited for a thread.",
+    ["pool"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
