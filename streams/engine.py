@@ -117,7 +117,7 @@ class Engine(ABC, Generic[Row]):
 
     def _how_many(self, status: str) -> int:
         """Of the runs of this process. On any thread."""
-        return sum(run.row.status == status for run in list(self._runs.values()))
+        return sum((run.row.started_at is None) == (status == "queued") for run in list(self._runs.values()))
 
     def _count_events(self, runs: Iterable[Run]) -> None:
         metrics.EVENTS.labels(self.kind).inc(sum(run.appended_since_last_asked() for run in runs))
