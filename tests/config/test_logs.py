@@ -171,10 +171,12 @@ def test_tickets_are_masked_whoever_tells_of_them(said, shown):
     assert record.getMessage() == shown
 
 
-def test_a_socket_with_a_ticket_is_told_without_it(alice_online, server, lines):
+def test_a_socket_with_a_ticket_is_told_without_it_by_uvicorn_too(alice_online, server, lines, caplog):
     ticket = alice_online.http.post("/api/chat/ticket", json={"purpose": "websocket"}).json()["ticket"]
     with connect_socket(server.address, f"?ticket={ticket}") as socket:
         socket.ask(action="ping")
 
     lines.the(logger="config.access", path="/ws/chat")
     assert not [line for line in lines if ticket in json.dumps(line)]
+    assert [message for message in caplog.messages if "/ws/chat?ticket=***" in message]
+    assert ticket not in caplog.text
