@@ -176,7 +176,8 @@ def test_a_socket_with_a_ticket_is_told_without_it_by_uvicorn_too(alice_online, 
     with connect_socket(server.address, f"?ticket={ticket}") as socket:
         socket.ask(action="ping")
 
-    lines.the(logger="config.access", path="/ws/chat")
+    line = lines.the(logger="config.access", path="/ws/chat")
+    assert (line["user_id"], line["api_key"]) == (alice_online.user.pk, alice_online.key.prefix)
     assert not [line for line in lines if ticket in json.dumps(line)]
     assert [message for message in caplog.messages if "/ws/chat?ticket=***" in message]
     assert ticket not in caplog.text

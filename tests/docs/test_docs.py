@@ -291,6 +291,14 @@ def test_every_metric_is_documented_with_its_kind_and_its_labels(name):
     assert set(re.findall(r"`(\w+)`", labels)) == labels_of(METRICS[name])
 
 
+def test_the_queries_to_begin_with_ask_for_what_is_told():
+    suffixes = {"counter": ["_total"], "histogram": ["", "_bucket"], "gauge": [""]}
+    told = {family.name + suffix for family in METRICS.values() for suffix in suffixes[family.type]}
+    named = set(re.findall(r"\bcolloquy_\w+", section(OPERATIONS, "## Watching it")))
+
+    assert named - told == set()
+
+
 def labels_of(family: Metric) -> set[str]:
     collector = REGISTRY._names_to_collectors[family.name]
     if isinstance(collector, MetricWrapperBase):
