@@ -17,6 +17,7 @@ from chat import schema, tickets
 from chat.ask import Ask
 from chat.engine import engine
 from chat.models import Generation
+from streams import tracing
 from streams.sse import events_of, watch
 
 LONGEST_IDEMPOTENCY_KEY = 200
@@ -56,6 +57,7 @@ class GenerationEventsView(APIView):
 
 def _told(generation: Generation, response: HttpResponseBase) -> HttpResponseBase:
     response["X-Generation-Id"] = str(generation.pk)
+    tracing.note(generation_id=str(generation.pk), model=generation.model_name)
     return response
 
 

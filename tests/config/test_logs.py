@@ -118,6 +118,8 @@ def test_a_reply_is_told_with_its_id_and_the_request_that_began_it(alice_online,
         }.items()
     )
     assert "route" not in line
+    watched = lines.the(logger="config.access", path="/api/chat/stream")
+    assert watched["generation_id"] == stream.generation_id
 
 
 def test_a_reply_asked_for_by_a_socket_belongs_to_the_socket(alice_online, lines):
