@@ -1,48 +1,46 @@
-"""Whether Ollama answers, and has a model to answer with."""
+"""Whether each Ollama server answers, and there is a model to answer with."""
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
 
 from config.doctor.findings import Finding, error, ok, warning
 from llm_models import ollama
-from llm_models.errors import OllamaError, OllamaUnavailable
+from llm_models.errors import OllamaUnavailable
 
 
 def look() -> Iterator[Finding]:
-    address = _address()
-    try:
-        version, installed = _asked()
-    except OllamaError as exc:
-        yield _away(address, exc)
+    states, installed = _asked()
+    yield from map(_found, states)
+    if all(state.trouble for state in states):
         return
-    yield ok("Ollama", f"{version} at {address}")
     if installed:
         yield ok("models", f"{len(installed)} installed: {_some(installed)}")
     else:
         yield warning("models", "None is installed.", "Run, for example: manage.py pull_model llama3.2")
 
 
-def _address() -> str:
-    """Without the password that the URL may hold."""
-    return ", ".join(urlsplit(base).netloc.rpartition("@")[2] for base in ollama.url().split(","))
-
-
 @async_to_sync
-async def _asked() -> tuple[str, list[str]]:
+async def _asked() -> tuple[list[ollama.State], list[str]]:
+    """How each server is, and the names of the models that any of them has."""
     try:
-        return await ollama.version(), [model["name"] for model in await ollama.tags()]
+        states = await ollama.states()
+        answers = any(not state.trouble for state in states)
+        return states, [model["name"] for model in await ollama.tags()] if answers else []
     finally:
         await ollama.aclose()
 
 
-def _away(address: str, exc: OllamaError) -> Finding:
-    if settings.STANDIN_OLLAMA == "auto" and isinstance(exc, OllamaUnavailable):
-        detail = f"None answers at {address}: the stand-in speaks in its place."
+def _found(state: ollama.State) -> Finding:
+    address = ollama.address(state.url)
+    if state.trouble is None:
+        return ok("Ollama", f"{state.version} at {address}")
+    if settings.STANDIN_OLLAMA == "auto" and isinstance(state.trouble, OllamaUnavailable):
+        detail = f"None answers at {address}. The stand-in speaks as long as none does anywhere."
         return warning("Ollama", detail, "Start Ollama, or set OLLAMA_URL, for replies that are not made up.")
-    return error("Ollama", f"At {address}: {exc.detail}", "Start it (ollama serve), and see that OLLAMA_URL is right.")
+    detail = f"At {address}: {state.trouble.detail}"
+    return error("Ollama", detail, "Start it (ollama serve), and see that OLLAMA_URL is right.")
 
 
 def _some(names: list[str]) -> str:

@@ -302,6 +302,20 @@ def test_ollama_is_told_with_its_version_and_models(standin):
     assert "llama3.2:latest" in found["models"].detail
 
 
+def test_each_of_several_ollamas_is_told(standin, settings):
+    ollama.use(None)
+    settings.OLLAMA_URL = f"http://127.0.0.1:1, {standin.url}"
+    [of_ollama] = [part for part in parts() if part.name == "Ollama"]
+
+    found = list(of_ollama.look())
+
+    assert [(finding.about, finding.state) for finding in found] == [
+        ("Ollama", "error"),
+        ("Ollama", "ok"),
+        ("models", "ok"),
+    ]
+
+
 def test_an_ollama_without_a_model_is_told(standin, monkeypatch):
     async def none():
         return []
