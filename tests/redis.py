@@ -57,7 +57,7 @@ def _redis_process(tmp_path_factory) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def redis_server(_redis_process) -> RedisServer:
+def redis_server(_redis_process: RedisServer) -> RedisServer:
     """Empty and answering."""
     _redis_process.client.flushall()
     return _redis_process

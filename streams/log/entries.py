@@ -14,7 +14,8 @@ def encode(events: Sequence[Event]) -> bytes:
 
 
 def decode(encoded: bytes) -> list[Event]:
-    return [class_named(name)(*values) for name, each_values in orjson.loads(encoded) for values in each_values]
+    runs: list[tuple[str, list[list[Any]]]] = orjson.loads(encoded)
+    return [class_named(name)(*values) for name, each_values in runs for values in each_values]
 
 
 def _encoded(kind: type[Event], alike: list[Event]) -> list[Any]:

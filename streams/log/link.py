@@ -22,6 +22,7 @@ class Link:
         self.writing = _client(url, ANSWERS_WITHIN_SECONDS)
         # A reader waits in Redis for what comes next.
         self.reading = _client(url, BLOCK_SECONDS + ANSWERS_WITHIN_SECONDS)
+        self.readers: set[asyncio.Task[None]] = set()
         self._is_away = False
 
     @classmethod
@@ -47,6 +48,10 @@ class Link:
 
     async def aclose(self) -> None:
         _links.pop(asyncio.get_running_loop(), None)
+        for reader in self.readers:
+            reader.cancel()
+        if self.readers:
+            await asyncio.wait(self.readers, timeout=ANSWERS_WITHIN_SECONDS)
         await self.writing.aclose()
         await self.reading.aclose()
 

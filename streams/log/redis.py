@@ -79,6 +79,7 @@ class RedisLogs(MemoryLogs):
         replica = self._replicas.get(run_id)
         if replica is None:
             replica = self._replicas[run_id] = Replica(run_id, look)
+            replica.following.add_done_callback(lambda _: self._replicas.pop(run_id))
         replica.watchers += 1
         try:
             async with aclosing(replica.read(after, idle)) as reading:
@@ -86,9 +87,6 @@ class RedisLogs(MemoryLogs):
                     yield news
         finally:
             replica.watchers -= 1
-            if not replica.watchers:
-                del self._replicas[run_id]
-                replica.leave()
 
 
 # --- Writing --------------------------------------------------------------------------------------
@@ -290,7 +288,7 @@ async def aclose() -> None:
 
 
 class Replica(MemoryLog):
-    """The log of a run of another process, for as long as someone here watches it.
+    """The log of a run of another process, for as long as someone here watches it, and a moment longer.
 
     Nobody tells it when that process dies, or Redis loses something. So whenever nothing has come for a while, it looks
     into the database whether the run has ended.
@@ -302,23 +300,24 @@ class Replica(MemoryLog):
         self._key = key_of(run_id)
         self._look = look
         self._id = b"0"
-        self._following = tasks.spawn(self._follow(), name=f"replica of {run_id}")
+        self._link = Link.of_this_loop()
+        self.following = tasks.spawn(self._follow(), name=f"replica of {run_id}")
+        self._link.readers.add(self.following)
+        self.following.add_done_callback(self._link.readers.discard)
 
     @property
     def is_all_there_is(self) -> bool:
         """Before the end, someone may have seen elsewhere what is still on its way to us."""
         return self.is_closed
 
-    def leave(self) -> None:
-        self._following.cancel()
-
     async def _follow(self) -> None:
-        link = Link.of_this_loop()
+        link = self._link
         block = None  # first what is there
         try:
-            while self.watchers and not self.is_closed:  # redis-py may swallow that we are cancelled
+            # It is not cancelled when the last watcher leaves: redis-py may lose a connection by that, or not notice.
+            while self.watchers and not self.is_closed:
                 try:
-                    answer = await link.reading.xread({self._key: self._id}, count=ENTRIES_AT_ONCE, block=block)
+                    answer: Any = await link.reading.xread({self._key: self._id}, count=ENTRIES_AT_ONCE, block=block)
                 except AWAY as exc:
                     link.failed(exc)
                     await self._look_into_the_database()

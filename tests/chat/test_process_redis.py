@@ -9,7 +9,7 @@ import pytest
 import websockets
 
 from llm_models.standin import text_of
-from tests.processes import Watch, generation, messages, until
+from tests.processes import Told, Watch, generation, messages, until
 from tests.redis import RedisServer
 
 THREE_SECONDS = "script:tokens-120-rate-40-unicode"
@@ -69,7 +69,7 @@ async def test_a_reply_is_watched_taken_up_and_asked_for_again_anywhere_to_the_b
 
 async def _wandering(generation_id, *clients):
     """What a client is told that changes its server again and again."""
-    seen = []
+    seen: list[Told] = []
     while not seen or seen[-1].name != "done":
         watch = Watch.resume(random.choice(clients), generation_id, seen[-1].seq if seen else 0)
         await asyncio.sleep(random.uniform(0.05, 0.4))

@@ -23,6 +23,7 @@ ONE_SERVER = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 def redis(redis_server, settings, monkeypatch, django_db_blocker):
     settings.REDIS_URL = redis_server.url
     monkeypatch.setattr(redis_log, "TRY_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(redis_log, "BLOCK_SECONDS", 0.1)
     with django_db_blocker.unblock():  # the threads look after connections that other tests have left them
         yield redis_server
 
@@ -56,6 +57,12 @@ class Installation:
         async with asyncio.timeout(PATIENCE):
             return [numbered async for news in self.read(after) for numbered in news or []]
 
+    async def is_left(self):
+        """Nobody reads in Redis for those who have left."""
+        async with asyncio.timeout(PATIENCE):
+            while self.there._replicas:
+                await asyncio.sleep(0.01)
+
     async def redis_has_it(self):
         writer = self.log._tail._writer
         while writer._writing:
@@ -68,7 +75,7 @@ async def installed(**options):
     try:
         yield installation
     finally:
-        assert not installation.there._replicas
+        await installation.is_left()
         await redis_log.aclose()
 
 
@@ -110,17 +117,14 @@ async def test_however_many_watch_the_stream_is_read_once(redis):
         assert len([client for client in redis.client.client_list() if client["cmd"] == "xread"]) == 1
         run.write(Over())
         assert all([await reader == [(1, Said("a")), (2, Over())] for reader in readers])
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.wait([replica._following])
 
 
 async def test_nobody_reads_any_more_when_the_last_watcher_has_left(redis):
     async with installed() as run:
         run.write(Said("a"))
         await run.read_to(1)
-        async with asyncio.timeout(PATIENCE):
-            while any("b" in client["flags"] for client in redis.client.client_list()):
-                await asyncio.sleep(0.01)
+        await run.is_left()
+        assert not [client for client in redis.client.client_list() if "b" in client["flags"]]
 
 
 async def test_silence_is_told_as_none():
@@ -184,8 +188,7 @@ async def test_a_run_that_was_deleted_tells_nothing():
         assert await run.read_to_end() == []
 
 
-async def test_readers_are_told_when_the_process_that_ran_it_has_died(monkeypatch):
-    monkeypatch.setattr(redis_log, "BLOCK_SECONDS", 0.05)
+async def test_readers_are_told_when_the_process_that_ran_it_has_died():
     async with installed() as run, aclosing(run.read()) as reading:
         run.write(Said("a"), Said("b"))
         told = []
@@ -326,7 +329,7 @@ class RedisMachine(RuleBasedStateMachine):
         for reader in self.open:
             self.do(reader.catch_up())
             self.do(reader.leave())
-        assert not self.run.there._replicas
+        self.do(self.run.is_left())
         self.do(redis_log.aclose())
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
@@ -350,7 +353,6 @@ class Reader:
 
 def test_readers_and_a_writer_while_redis_comes_and_goes(redis, monkeypatch):
     monkeypatch.setattr(redis_log, "STRETCH_BYTES", 2_000)
-    monkeypatch.setattr(redis_log, "BLOCK_SECONDS", 0.1)
     monkeypatch.setattr(RedisMachine, "server", redis)
     run_state_machine_as_test(
         RedisMachine,
