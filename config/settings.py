@@ -5,6 +5,7 @@ from pathlib import Path
 
 import dj_database_url
 import orjson
+from csp.constants import NONE
 from django.templatetags.static import static
 
 from config.env import env_bool, env_choice, env_int, env_list, env_secret, env_str
@@ -50,6 +51,12 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+# For data, which no browser is to run, show or frame. Pages for people have their own, see config/headers.py.
+CONTENT_SECURITY_POLICY = {"DIRECTIVES": {"default-src": [NONE], "frame-ancestors": [NONE]}}
+PERMISSIONS_POLICY: dict[str, list[str]] = {
+    feature: []
+    for feature in ("camera", "display-capture", "geolocation", "hid", "microphone", "midi", "payment", "serial", "usb")
+}
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 
@@ -105,6 +112,9 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "config.headers.ContentSecurityPolicy",
+    "django_permissions_policy.PermissionsPolicyMiddleware",
+    "config.headers.KeptByNobody",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.access.NoteForTheLog",
     "corsheaders.middleware.CorsMiddleware",

@@ -1,10 +1,12 @@
+from csp.decorators import csp
 from django.contrib import admin
 from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from config import health
+from config.headers import PAGE
 from config.metrics import metrics
 
 urlpatterns = [
@@ -18,7 +20,7 @@ urlpatterns = [
     path("api/", include("chat.urls")),
     path("api/", include("exports.urls")),
     path("api/schema", SpectacularJSONAPIView.as_view(), name="schema"),
-    path("docs", SpectacularSwaggerView.as_view(), name="docs"),
+    path("docs", csp(PAGE)(SpectacularSwaggerSplitView.as_view()), name="docs"),
     path("health", health.live, name="health"),
     path("health/ready", health.ready, name="health-ready"),
     path("metrics", metrics, name="metrics"),

@@ -58,7 +58,7 @@ class EventStreamResponse(HttpResponseBase):
     def __init__(self, follow: Callable[[], AsyncGenerator[list[Numbered] | None, None]]) -> None:
         super().__init__(content_type=EVENT_STREAM)
         self.follow = follow
-        self["Cache-Control"] = "no-cache, no-transform"
+        self["Cache-Control"] = "no-store, no-cache, no-transform"
         self["X-Accel-Buffering"] = "no"  # nginx would hold tokens back
 
 

@@ -1,5 +1,6 @@
 """The pages for people, in a real browser: whole, styled, and without a complaint on its console."""
 
+import re
 from contextlib import asynccontextmanager
 
 import pytest
@@ -111,3 +112,33 @@ async def test_the_admin_is_whole_from_the_login_to_a_new_key(server, tmp_path):
     server.home.key = key
     async with server.client() as client:
         assert (await client.get("/api/conversations")).json()["count"] == 2
+
+
+async def test_no_page_of_the_admin_breaks_its_policy(server):
+    """A browser tells on its console what a Content-Security-Policy keeps it from."""
+    async with server.client() as client:
+        await Watch.ask(client, "script:tokens-4-rate-0", "Hello").ended()
+    async with spotless_page() as page:
+        await page.goto(f"{server.url}/admin/")
+        await page.fill("#id_username", "admin")
+        await page.fill("#id_password", server.home.password)
+        await page.click("#login-form button[type=submit]")
+        await page.get_by_role("heading", name="Overview").wait_for()
+        lists = await page.locator("#nav-sidebar-apps a[href^='/admin/']").evaluate_all(
+            "links => links.map(link => link.getAttribute('href'))"
+        )
+        found = {"/admin/password_change/"}
+        for address in lists:
+            await page.goto(server.url + address)
+            below = "links => links.map(link => link.pathname).filter(path => /[/](add|change)[/]$/.test(path))"
+            found |= set(await page.locator("#main a").evaluate_all(below))
+        conversation = next(path for path in found if path.startswith("/admin/conversations/conversation/"))
+        found |= {conversation.replace("/change/", name) for name in ("/history/", "/delete/")}
+        for path in {re.sub(r"/[^/]*[0-9][^/]*/", "/one/", path): path for path in found}.values():
+            await page.goto(server.url + path)
+            await page.evaluate("document.fonts.ready.then(() => true)")
+
+        await page.goto(f"{server.url}/admin/")
+        await page.evaluate("dispatchEvent(new Event('opencommand'))")
+        await page.locator("#search-input-command").press_sequentially("conv")
+        await page.locator("#command-results a").first.wait_for()

@@ -39,8 +39,50 @@ def test_security_headers_are_on_every_answer(answers):
         assert answer.headers["X-Content-Type-Options"] == "nosniff", door
         assert answer.headers["X-Frame-Options"] == "DENY", door
         assert answer.headers["Referrer-Policy"] == "same-origin", door
-        if door != "/docs":  # Swagger's page opens windows to log in
-            assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin", door
+        assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin", door
+        assert "camera=(), " in answer.headers["Permissions-Policy"], door
+
+
+def policy_of(answer):
+    directives = answer.headers["Content-Security-Policy"].split("; ")
+    return {name: set(sources) for name, *sources in (directive.split() for directive in directives)}
+
+
+def test_no_browser_runs_shows_or_frames_what_is_data(answers):
+    for door, answer in answers().items():
+        if door != "/docs":
+            assert policy_of(answer) == {"default-src": {"'none'"}, "frame-ancestors": {"'none'"}}, door
+
+
+@pytest.mark.parametrize(
+    ("path", "scripts"),
+    [
+        ("/docs", {"'self'"}),
+        ("/admin/login/", {"'self'", "'unsafe-eval'"}),
+        ("/admin/nothing/", {"'self'", "'unsafe-eval'"}),
+    ],
+)
+def test_pages_run_files_of_ours_and_no_script_in_the_page(client, db, path, scripts):
+    policy = policy_of(client.get(path))
+
+    assert policy.pop("script-src") == scripts
+    assert policy.pop("style-src") == {"'self'", "'unsafe-inline'"}
+    assert policy.pop("img-src") == {"'self'", "data:"}
+    assert policy.pop("default-src") == policy.pop("base-uri") == policy.pop("frame-ancestors") == {"'none'"}
+    assert set.union(*policy.values()) == {"'self'"}
+
+
+def test_what_is_private_is_kept_by_no_cache(answers, alice_online, client, db):
+    found = {door: answer for door, answer in answers().items() if door not in ("/health", "/docs")}
+    conversation = alice_online.http.get("/api/conversations").json()["results"][0]["id"]
+    for path in (f"{conversation}/html", f"{conversation}/json", f"{conversation}/markdown"):
+        found[path] = alice_online.http.get(f"/api/export/conversations/{path}")
+    found["all"] = alice_online.http.get("/api/export/conversations")
+    found["admin"] = client.get("/admin/login/")
+
+    assert len(found) >= 10
+    for door, answer in found.items():
+        assert "no-store" in answer.headers["Cache-Control"], door
 
 
 def test_origins_that_are_not_allowed_are_told_nothing(answers):

@@ -99,5 +99,6 @@ class TestThePage:
             assert response.status_code == 200, file
             assert response.content
 
-    def test_it_shows_our_schema(self, page):
-        assert "/api/schema" in page
+    def test_it_shows_our_schema(self, page, alice_online):
+        assert '<link rel="service-desc" type="application/vnd.oai.openapi+json" href="/api/schema">' in page
+        assert '"/api/schema"' in alice_online.http.get("/docs?script=").text
