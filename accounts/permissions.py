@@ -50,15 +50,15 @@ class HasScope(BasePermission):
         if not request.user.is_authenticated:
             raise NotAuthenticated
         view.check_throttles(request)  # DRF does so after the permissions, and would not count what these refuse
-        require_scope(_scope_for(request, view), request.user, key_of(request))
+        require_scope(scope_for(str(request.method), view), request.user, key_of(request))
         return True
 
 
-def _scope_for(request: Request, view: APIView) -> str:
+def scope_for(method: str, view: APIView) -> str:
     declared: dict[str, str] = getattr(view, "required_scopes", {})
     # A view without a `head` answers it with its `get`, and so on the same terms.
-    method = "get" if request.method == "HEAD" else str(request.method).lower()
-    for name in (getattr(view, "action", None), method):
+    handler = "get" if method == "HEAD" else method.lower()
+    for name in (getattr(view, "action", None), handler):
         if name in declared:
             return declared[name]
-    return Scope.READ if request.method in SAFE_METHODS else Scope.WRITE
+    return Scope.READ if method in SAFE_METHODS else Scope.WRITE
