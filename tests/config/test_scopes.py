@@ -59,10 +59,10 @@ def test_some_endpoints_are_everyones(endpoint, db):
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
-@pytest.mark.parametrize("path", sorted({endpoint.path for endpoint in GUARDED}))
-def test_headers_are_told_to_nobody_else(method, path, alice):
+def test_headers_are_told_to_nobody_else(method, alice):
     for client, status in ((APIClient(), 401), (client_for(alice, []), 403)):
-        assert ask(Endpoint(method, path), client).status_code == status
+        for path in {endpoint.path for endpoint in GUARDED}:
+            assert ask(Endpoint(method, path), client).status_code == status, path
 
 
 def test_the_schema_names_the_scopes():
