@@ -12,6 +12,8 @@ from config.metrics import metrics
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="docs")),
     path("favicon.ico", RedirectView.as_view(url=static("config/icon.svg"))),
+    # Django's "view on site", 410: nothing of ours has a page of its own, and an id that is no UUID would crash it.
+    path("admin/r/<path:object>", RedirectView.as_view()),
     path("admin/", admin.site.urls),
     path("api/", include("accounts.urls")),
     path("api/", include("llm_models.urls")),

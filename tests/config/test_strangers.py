@@ -1,11 +1,14 @@
 """What is Alice's does not exist for Bob, whichever endpoint he asks and whatever his key may do."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from django.apps import apps
+from django.contrib import admin
+from django.urls import URLResolver
 from rest_framework.test import APIClient
 
 from accounts.models import ApiKey
@@ -15,7 +18,7 @@ from conversations.models import Conversation, Message
 from exports.models import ImportJob
 from prompts.models import PromptTemplate
 from tests.conftest import client_for
-from tests.endpoints import ENDPOINTS, GUARDED, Endpoint
+from tests.endpoints import ENDPOINTS, GUARDED, Endpoint, readable
 
 WORD = "zanzibar"  # stands in all that Alice wrote
 
@@ -222,3 +225,44 @@ class TestTheWebSocket:
                     assert (heard["event"], heard["data"]["code"]) == ("error", "not_found")
                 assert WORD not in str(heard)
             assert everything() == before
+
+
+class TestTheAdmin:
+    """Who is no staff, and staff without permissions, learn nothing there and change nothing."""
+
+    @pytest.fixture
+    def pages(self, alice, things) -> list[str]:
+        """All there are, about something of Alice's where they are about one."""
+        template = PromptTemplate.objects.get(slug=things["template"])
+        keys = things | {"user": alice.pk, "apikey": things["key"], "importjob": things["import"]}
+        keys["prompttemplate"] = template.pk
+        return [
+            route.format(keys.get((route.split("/") + [""] * 4)[3], 1), 1)
+            for route in routes(admin.site.urls[0], "/admin/")
+            if route not in ("/admin/login/", "/admin/logout/")
+        ]
+
+    @pytest.mark.parametrize("is_staff", [True, False])
+    def test_its_pages_show_nothing_and_change_nothing(self, bob, client, pages, is_staff):
+        bob.is_staff = is_staff
+        bob.save()
+        client.force_login(bob)
+        before = everything()
+
+        for page in pages:
+            for answer in (client.get(page), client.post(page, {"action": "delete_selected"})):
+                assert is_staff or answer.status_code == 410 or answer["Location"].startswith("/admin/login/"), page
+                assert WORD not in content_of(answer), page
+        assert everything() == before
+
+    def test_they_do_show_it_to_whom_they_may(self, admin_client, pages):
+        assert len([page for page in pages if WORD in content_of(admin_client.get(page))]) > 20
+
+
+def routes(entries, before: str) -> Iterator[str]:
+    for entry in entries:
+        route = before + str(entry.pattern)
+        if isinstance(entry, URLResolver):
+            yield from routes(entry.url_patterns, route)
+        else:
+            yield readable(route)
