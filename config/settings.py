@@ -7,6 +7,7 @@ import dj_database_url
 import orjson
 from csp.constants import NONE
 from django.templatetags.static import static
+from pythonjsonlogger.core import RESERVED_ATTRS
 
 from config.env import env_bool, env_choice, env_int, env_list, env_secret, env_str
 from config.sharing import caches, channel_layers
@@ -326,6 +327,8 @@ LOGGING = {
             "()": "pythonjsonlogger.json.JsonFormatter",
             "fmt": "{asctime}{levelname}{name}{correlation_id}{message}",
             "style": "{",
+            # Django attaches the request, whose URL may hold a ticket.
+            "reserved_attrs": [*RESERVED_ATTRS, "request"],
             "rename_fields": {
                 "asctime": "time",
                 "levelname": "level",

@@ -1,0 +1,140 @@
+"""Whatever a secret comes by, and whatever goes wrong then, no line of the log has it, not even at DEBUG."""
+
+import io
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from logging.config import DictConfigurator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from websockets.exceptions import ConnectionClosed
+
+from accounts.models import User
+from chat.sse import ReplyStreamView
+from llm_models import ollama
+from tests.live import connect_socket, wait_until
+from tests.processes import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+OURS = ("accounts", "chat", "config", "conversations", "exports", "llm_models", "prompts", "streams")
+PASSWORD = "canary-of-a-password"
+
+
+@pytest.fixture
+def logged(caplog) -> Iterator[Callable[[], str]]:
+    """All that was logged, as text and as JSON, ours from DEBUG on."""
+    for name in OURS:
+        caplog.set_level(logging.DEBUG, logger=name)
+    stream, configurator = io.StringIO(), DictConfigurator(settings.LOGGING)
+    handlers = [logging.StreamHandler(stream) for _ in settings.LOGGING["formatters"]]
+    for handler, formatter in zip(handlers, settings.LOGGING["formatters"].values(), strict=True):
+        handler.setFormatter(configurator.configure_formatter(dict(formatter)))
+        for name in settings.LOGGING["handlers"]["console"]["filters"]:
+            handler.addFilter(configurator.configure_filter(dict(settings.LOGGING["filters"][name])))
+        handler.addFilter(lambda record: not record.name.startswith("uvicorn"))  # the server of the tests
+        logging.getLogger().addHandler(handler)
+    yield stream.getvalue
+    for handler in handlers:
+        logging.getLogger().removeHandler(handler)
+
+
+@pytest.fixture
+def asked(server, logged):
+    """Wait until the log tells of the request: so has it then of all before."""
+    return lambda request: wait_until(lambda: request in logged())
+
+
+def test_keys_are_not_in_it(alice_online, server, monkeypatch, logged, asked):
+    server.may_log = ["Internal Server Error", "Server Error"]
+    wrong = f"cq_{'w' * 12}_{'w' * 40}"
+    with alice_online.socket() as socket:
+        socket.ask(action="ping")
+    made = alice_online.http.post("/api/keys", json={"name": "new"}).json()["key"]
+    alice_online.http.get("/api/keys", headers={"Authorization": f"Bearer {wrong}"})
+    monkeypatch.setattr(ReplyStreamView, "post", lambda *args: 1 / 0)
+    assert alice_online.http.post("/api/chat/stream", json={"message": "Hello"}).status_code == 500
+    asked("POST /api/chat/stream 500")
+
+    for secret in (alice_online.secret, made, wrong):
+        assert secret.rpartition("_")[2] not in logged()
+
+
+def test_tickets_are_not_in_it(alice_online, logged, asked):
+    reply = alice_online.ask(model_name="script:tokens-2")[1].data["generation_id"]
+    tickets = [
+        alice_online.http.post("/api/chat/ticket", json=body).json()["ticket"]
+        for body in ({"purpose": "websocket"}, {"purpose": "events", "generation_id": reply})
+    ]
+    del alice_online.http.headers["Authorization"]
+    with connect_socket(alice_online.address, f"?ticket={tickets[0]}") as socket:
+        socket.ask(action="ping")
+    with (
+        pytest.raises(ConnectionClosed),
+        connect_socket(alice_online.address, f"?ticket={tickets[0]}") as spent,
+    ):
+        spent.hear()
+    alice_online.replay(reply, ticket=tickets[1])
+    with alice_online.watch(reply, ticket=f"{tickets[1]}x") as refused:
+        assert refused.status == 401
+    asked("/events 401")
+
+    for ticket in tickets:
+        assert ticket.rpartition(":")[2] not in logged()  # a colon is %3A in a URL
+
+
+def test_passwords_and_sessions_are_not_in_it(alice_online, logged, asked):
+    User.objects.create_superuser("operator", password=PASSWORD)
+    browser = alice_online.http
+    del browser.headers["Authorization"]
+
+    def log_in(password: str):
+        page = browser.get("/admin/login/")
+        form = {"username": "operator", "password": password, "next": "/admin/"}
+        token = page.text.partition('name="csrfmiddlewaretoken" value="')[2].partition('"')[0]
+        return browser.post("/admin/login/", data=form | {"csrfmiddlewaretoken": token})
+
+    assert log_in(f"{PASSWORD}-wrong").status_code == 200
+    assert log_in(PASSWORD).status_code == 302
+    assert browser.get("/api/conversations").status_code == 200
+    asked("GET /api/conversations 200")
+
+    assert PASSWORD not in logged()
+    for cookie in ("sessionid", "csrftoken"):
+        assert browser.cookies[cookie] not in logged()
+
+
+def test_what_opens_ollama_is_not_in_it(alice_online, monkeypatch, logged, asked):
+    monkeypatch.setattr(settings, "OLLAMA_API_KEY", "canary-of-a-key")
+    ollama.use(f"http://user:{PASSWORD}@127.0.0.1:{free_port()}")
+    assert alice_online.ask(model_name="llama3.2:1b")[-1].data["code"] == "ollama_unavailable"
+    assert alice_online.http.get("/api/models/running").status_code == 503
+    asked("GET /api/models/running 503")
+
+    assert "No answer from Ollama" in logged()
+    assert PASSWORD not in logged()
+    assert "canary-of-a-key" not in logged()
+
+
+def test_the_password_of_the_database_is_not_in_it(tmp_path):
+    told = subprocess.run(
+        [sys.executable, "manage.py", "showmigrations"],
+        cwd=ROOT,
+        env={
+            "PATH": os.environ["PATH"],
+            "DATA_DIR": str(tmp_path),
+            "LOG_LEVEL": "DEBUG",
+            "DATABASE_URL": f"postgres://colloquy:{PASSWORD}@127.0.0.1:{free_port()}/colloquy?connect_timeout=1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert told.returncode != 0
+    assert "127.0.0.1" in told.stdout + told.stderr
+    assert PASSWORD not in told.stdout + told.stderr
