@@ -185,3 +185,10 @@ def test_what_a_database_url_says_of_its_connection_is_kept(tmp_path):
 def test_a_fresh_clone_runs_on_sqlite_with_empty_variables_too(tmp_path):
     told = settings(tmp_path, "DATABASES['default']['NAME']", DATABASE_URL="", OLLAMA_URL="", LOG_LEVEL="", DEBUG="")
     assert told.stdout.strip() == str(tmp_path / "colloquy.sqlite3"), told.stderr
+
+
+@pytest.mark.parametrize("https", ["true", "false"])
+def test_https_keeps_cookies_and_browsers_to_it(tmp_path, https):
+    names = ["SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "SECURE_HSTS_SECONDS"]
+    told = settings(tmp_path, "SESSION_COOKIE_SECURE, settings." + ", settings.".join(names[1:]), HTTPS=https)
+    assert told.stdout.strip() == ("True True 31536000" if https == "true" else "False False 0"), told.stderr

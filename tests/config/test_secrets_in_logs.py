@@ -121,14 +121,23 @@ def test_what_opens_ollama_is_not_in_it(alice_online, monkeypatch, logged, asked
 
 
 def test_the_password_of_the_database_is_not_in_it(tmp_path):
+    code = """
+from django import setup
+from django.conf import settings
+from django.core.management import call_command
+settings.DATABASES["default"]["OPTIONS"]["pool"]["timeout"] = 0.2
+setup()
+call_command("showmigrations")
+"""
     told = subprocess.run(
-        [sys.executable, "manage.py", "showmigrations"],
+        [sys.executable, "-c", code],
         cwd=ROOT,
         env={
             "PATH": os.environ["PATH"],
             "DATA_DIR": str(tmp_path),
+            "DJANGO_SETTINGS_MODULE": "config.settings",
             "LOG_LEVEL": "DEBUG",
-            "DATABASE_URL": f"postgres://colloquy:{PASSWORD}@127.0.0.1:{free_port()}/colloquy?connect_timeout=1",
+            "DATABASE_URL": f"postgres://colloquy:{PASSWORD}@127.0.0.1:{free_port()}/colloquy",
         },
         capture_output=True,
         text=True,
