@@ -3,7 +3,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 VENV := .venv/bin
 
-.PHONY: serve test on-sqlite on-postgresql test-newest lint bench docs-check lock
+.PHONY: serve test on-sqlite on-postgresql test-newest lint bench docs-check lock audit
 
 serve: .venv/runtime
 	@STANDIN_OLLAMA=$${STANDIN_OLLAMA-auto} $(VENV)/python manage.py serve --host $(HOST) --port $(PORT)
@@ -86,6 +86,22 @@ lock:
 			--custom-compile-command "make lock" --constraints requirements/constraints.txt pyproject.toml $$group \
 			--output-file requirements/$$([ -z "$$group" ] && echo runtime || echo dev).txt; \
 	done
+
+# The vulnerabilities that PyPI knows of in what is locked (dev.txt holds runtime.txt). Where PyPI cannot be asked, nothing
+# is known, and that is no success.
+audit: .venv/dev
+	@told=$$(mktemp); \
+	$(VENV)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+		--requirement requirements/dev.txt >$$told 2>&1; \
+	status=$$?; \
+	if grep -qE 'requests\.exceptions|ConnectionError|not found on PyPI' $$told; then \
+		tail -1 $$told; \
+		echo "=== Not audited: PyPI's list of vulnerabilities cannot be had from here"; \
+	else \
+		cat $$told; \
+	fi; \
+	rm $$told; \
+	exit $$status
 
 .venv/runtime: requirements/runtime.txt
 	@echo "Installing into .venv ..."
