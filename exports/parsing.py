@@ -18,11 +18,13 @@ ORJSON_DEPTH = 1024
 UNPARSED = object()
 
 NUL = rb"\u0000"
-STRING_OR_NO_NUMBER = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"|-?\bInfinity\b|\bNaN\b', re.DOTALL)
+# One that is not closed goes on to the end: it would else be looked for again at each quotation mark in it.
+STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
+STRING_OR_NO_NUMBER = re.compile(STRING + rb"|-?\bInfinity\b|\bNaN\b", re.DOTALL)
 PAIR = rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 HALF = rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 ESCAPE = re.compile(rb"(%s)|(%s|\\u0000)|\\." % (PAIR, HALF), re.DOTALL)
-BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*"|([\[{])|([\]}])', re.DOTALL)
+BRACKET = re.compile(STRING + rb"|([\[{])|([\]}])", re.DOTALL)
 
 REPLACED = "Characters that are no valid text were replaced by “\N{REPLACEMENT CHARACTER}”."
 NO_NUMBERS = "Values that are no numbers (NaN, Infinity) were taken as missing."

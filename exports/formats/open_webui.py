@@ -27,10 +27,10 @@ COMPLETION_TOKENS = ("completion_tokens", "output_tokens", "eval_count")
 # Of a message, what has no field of its own here.
 KEPT = {"annotation": "annotation", "followUps": "follow_ups", "statusHistory": "status_history"}
 
-DETAILS = re.compile(r'^<details type="(reasoning|tool_calls)"([^>]*)>', re.MULTILINE)
+DETAILS = re.compile(r'^<details type="(reasoning|tool_calls)"([^<>]*)>', re.MULTILINE)
 CLOSING = "</details>"
 SUMMARY = re.compile(r"\A\s*<summary>[^<]*</summary>")
-ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
+ATTRIBUTE = re.compile(r'(?<!\w)(\w+)="([^"]*)"')
 QUOTE = re.compile(r"^> ?", re.MULTILINE)
 
 
