@@ -1,5 +1,6 @@
 """The documents say what the code does: what is in one must be in the other."""
 
+import ast
 import json
 import re
 import shlex
@@ -43,7 +44,7 @@ from llm_models.standin.script import Script
 from prompts.serializers import PromptTemplateSerializer, PromptVersionSerializer
 from streams.events import Event
 from streams.run import Ending, Run
-from tests.endpoints import ENDPOINTS
+from tests.endpoints import ENDPOINTS, SCOPES
 
 T = TypeVar("T")
 
@@ -53,8 +54,9 @@ APPS = HOUSE["root_packages"]
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text()
-API, STREAMING, OPERATIONS, ARCHITECTURE = (
-    (ROOT / "docs" / f"{name}.md").read_text() for name in ("api", "streaming", "operations", "architecture")
+API, STREAMING, OPERATIONS, ARCHITECTURE, SECURITY = (
+    (ROOT / "docs" / f"{name}.md").read_text()
+    for name in ("api", "streaming", "operations", "architecture", "security")
 )
 
 
@@ -332,6 +334,31 @@ def test_the_modules_and_files_that_are_named_exist(document):
     named = re.findall(rf"`((?:{folders})/[\w/]+\.\w+)`", document.read_text())
 
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+# --- What is promised -----------------------------------------------------------------------------
+
+PROMISES = re.findall(r"^\| (?!promise|---)(.+) \| (.+) \|$", SECURITY, re.MULTILINE)
+
+
+def test_every_promise_names_its_tests():
+    assert len(PROMISES) > 40
+    assert [promise for promise, tests in PROMISES if not re.fullmatch(r"(`tests/[\w/]+\.py(::\w+)+` ?)+", tests)] == []
+
+
+@pytest.mark.parametrize("test", re.findall(r"`(tests/[\w/]+\.py::[\w:]+)`", SECURITY))
+def test_every_test_that_is_named_exists(test):
+    path, *names = test.split("::")
+    body = ast.parse((ROOT / path).read_text()).body
+    for name in names:
+        [found] = [node for node in body if getattr(node, "name", None) == name]
+        body = getattr(found, "body", [])
+
+
+def test_the_endpoints_that_are_everyones_are_named():
+    named = re.findall(r"`(GET /[^`]+)`", section(SECURITY, "## Who may do what"))
+
+    assert sorted(named) == sorted(endpoint for endpoint, scope in SCOPES.items() if scope is None)
 
 
 # --- The documents themselves ---------------------------------------------------------------------
