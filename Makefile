@@ -21,7 +21,8 @@ ANYWHERE := --ignore-glob='*/test_browser_*' --ignore=tests/chat/test_process_cl
 	--ignore=tests/conversations/test_search_snippets.py --ignore=tests/llm_models/test_chat_stream_parsing.py \
 	--ignore=tests/llm_models/test_client_closes_upstream.py --ignore=tests/llm_models/test_ollama_url.py \
 	--ignore=tests/llm_models/test_window.py --ignore-glob='tests/streams/test_*log.py' \
-	--ignore=tests/streams/test_tasks.py --ignore=tests/streams/test_workers.py
+	--ignore=tests/streams/test_tasks.py --ignore=tests/streams/test_workers.py \
+	--ignore=tests/config/test_patterns.py --ignore=tests/config/test_forged_requests.py
 
 # Both databases at once, PostgreSQL with Redis beside it. What it has to say is shown when SQLite has done.
 test: .venv/dev

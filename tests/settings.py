@@ -13,3 +13,5 @@ else:
     DATABASES["default"]["OPTIONS"]["pool"]["max_size"] = 60
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+WHITENOISE_AUTOREFRESH = True  # else each test client reads all static files beforehand

@@ -89,15 +89,15 @@ class TestAtTheAdmin:
 
     def test_a_session_that_was_there_before_is_not_taken_over(self, operator):
         """Else whoever had planted it would be logged in too."""
-        planted = SessionStore()
-        planted.create()
-        browser = Client()
-        browser.cookies["sessionid"] = planted.session_key
+        store = SessionStore()
+        store.create()
+        planted = str(store.session_key)
+        browser = with_session(planted)
         log_in(browser)
 
-        assert browser.cookies["sessionid"].value != planted.session_key
+        assert browser.cookies["sessionid"].value != planted
         assert is_in(browser)
-        assert not is_in(with_session(planted.session_key))
+        assert not is_in(with_session(planted))
 
     def test_logging_out_ends_the_session_and_not_only_the_cookie(self, browser):
         copied = with_session(browser.cookies["sessionid"].value)
@@ -127,7 +127,12 @@ class TestAtTheAdmin:
         """For each of them a password is hashed, once."""
         hashed = []
         plain = MD5PasswordHasher.encode
-        monkeypatch.setattr(MD5PasswordHasher, "encode", lambda *args: hashed.append(1) or plain(*args))
+
+        def encode(*args):
+            hashed.append(1)
+            return plain(*args)
+
+        monkeypatch.setattr(MD5PasswordHasher, "encode", encode)
 
         for name in ("operator", "nobody"):
             hashed.clear()

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from logging.config import DictConfigurator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -30,12 +31,13 @@ def logged(caplog) -> Iterator[Callable[[], str]]:
     """All that was logged, as text and as JSON, ours from DEBUG on."""
     for name in OURS:
         caplog.set_level(logging.DEBUG, logger=name)
-    stream, configurator = io.StringIO(), DictConfigurator(settings.LOGGING)
-    handlers = [logging.StreamHandler(stream) for _ in settings.LOGGING["formatters"]]
-    for handler, formatter in zip(handlers, settings.LOGGING["formatters"].values(), strict=True):
+    logs: dict[str, Any] = settings.LOGGING
+    stream, configurator = io.StringIO(), DictConfigurator(logs)
+    handlers = [logging.StreamHandler(stream) for _ in logs["formatters"]]
+    for handler, formatter in zip(handlers, logs["formatters"].values(), strict=True):
         handler.setFormatter(configurator.configure_formatter(dict(formatter)))
-        for name in settings.LOGGING["handlers"]["console"]["filters"]:
-            handler.addFilter(configurator.configure_filter(dict(settings.LOGGING["filters"][name])))
+        for name in logs["handlers"]["console"]["filters"]:
+            handler.addFilter(configurator.configure_filter(dict(logs["filters"][name])))
         handler.addFilter(lambda record: not record.name.startswith("uvicorn"))  # the server of the tests
         logging.getLogger().addHandler(handler)
     yield stream.getvalue
