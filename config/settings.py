@@ -5,7 +5,6 @@ from pathlib import Path
 
 import dj_database_url
 import orjson
-from csp.constants import NONE
 from django.templatetags.static import static
 from pythonjsonlogger.core import RESERVED_ATTRS
 
@@ -52,8 +51,6 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-# For data, which no browser is to run, show or frame. Pages for people have their own, see config/headers.py.
-CONTENT_SECURITY_POLICY = {"DIRECTIVES": {"default-src": [NONE], "frame-ancestors": [NONE]}}
 PERMISSIONS_POLICY: dict[str, list[str]] = {
     feature: []
     for feature in ("camera", "display-capture", "geolocation", "hid", "microphone", "midi", "payment", "serial", "usb")

@@ -1,4 +1,3 @@
-from csp.decorators import csp
 from django.contrib import admin
 from django.templatetags.static import static
 from django.urls import include, path
@@ -6,7 +5,6 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from config import health
-from config.headers import PAGE
 from config.metrics import metrics
 
 urlpatterns = [
@@ -22,7 +20,7 @@ urlpatterns = [
     path("api/", include("chat.urls")),
     path("api/", include("exports.urls")),
     path("api/schema", SpectacularJSONAPIView.as_view(), name="schema"),
-    path("docs", csp(PAGE)(SpectacularSwaggerSplitView.as_view()), name="docs"),
+    path("docs", SpectacularSwaggerSplitView.as_view(), name="docs"),
     path("health", health.live, name="health"),
     path("health/ready", health.ready, name="health-ready"),
     path("metrics", metrics, name="metrics"),
