@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -12,7 +12,17 @@ import psycopg
 import pytest
 
 from llm_models.standin import StandinOllama, standin_in_thread
-from tests.processes import POSTGRES_URL, Home, ServerProcess, StartServer, free_port, shown
+from tests.processes import (
+    NGINX,
+    POSTGRES_URL,
+    Home,
+    NginxProcess,
+    ServerProcess,
+    StartNginx,
+    StartServer,
+    free_port,
+    shown,
+)
 
 # Django logs its own 503 as an error.
 UNEXPECTED = r"Traceback| ERROR (?!django\.request \[\w+\] Service Unavailable)|\w+Warning:"
@@ -75,6 +85,25 @@ def start_server() -> Iterator[StartServer]:
         print(f"--- {server.log_file.name}, which ended with {server.popen.returncode}\n{server.log}")  # noqa: T201
     for server in servers:
         assert not re.search(UNEXPECTED, server.log), server.log
+
+
+@pytest.fixture
+def start_nginx(tmp_path) -> Iterator[StartNginx]:
+    """`start_nginx(home, [port, …])` gives nginx with our site, before the servers at these ports."""
+    if not NGINX:
+        pytest.skip("nginx is not installed")
+    started: list[NginxProcess] = []
+
+    def start(home: Home, ports: Sequence[int]) -> NginxProcess:
+        directory = tmp_path / f"nginx-{len(started) + 1}"
+        directory.mkdir()
+        started.append(NginxProcess(home, ports, directory))
+        return started[-1]
+
+    yield start
+    for nginx in started:
+        nginx.end()
+        print(f"--- {nginx.log_file}, which ended with {nginx.popen.returncode}\n{nginx.log}")  # noqa: T201
 
 
 @contextmanager

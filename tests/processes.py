@@ -4,12 +4,13 @@ import asyncio
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 60.0
 
 POSTGRES_URL = url if (url := os.environ.get("DATABASE_URL", "")).startswith("postgres") else ""
+
+# Where ordinary users do not look for it.
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 COMMANDS = {
     "serve": ["manage.py", "serve", "--port", "{port}"],
@@ -72,13 +76,15 @@ class Home:
 
 
 class Process:
-    """A Python process whose output goes to a file, and which does not outlive its test."""
+    """A process whose output goes to a file, and which does not outlive its test. Python, if nothing else is said."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, arguments: list[str], environment: dict[str, str], log: Path, program: str = sys.executable
+    ) -> None:
         self.log_file = log
         with log.open("wb") as output:
             self.popen = subprocess.Popen(
-                [sys.executable, *arguments],
+                [program, *arguments],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -122,16 +128,11 @@ class Process:
                 self.kill()
 
 
-class ServerProcess(Process):
-    """`kind` is one of COMMANDS, or a program that takes the arguments of `manage.py serve`."""
+class HttpProcess(Process):
+    """One at whose port Colloquy is to be found."""
 
-    def __init__(self, home: Home, kind: str, port: int, number: int, settings: dict[str, object]) -> None:
-        self.home = home
-        self.port = port
-        command = COMMANDS.get(kind) or ["-c", kind, "--port", "{port}"]
-        arguments = [str(port) if argument == "{port}" else argument for argument in command]
-        own = {"DJANGO_SETTINGS_MODULE": "config.settings"}
-        super().__init__(arguments, home.environment(**own, **settings), home.data_dir / f"server-{number}.log")
+    home: Home
+    port: int
 
     @property
     def url(self) -> str:
@@ -155,9 +156,64 @@ class ServerProcess(Process):
         raise AssertionError(f"The server does not become healthy:\n{self.log}")
 
 
+class ServerProcess(HttpProcess):
+    """`kind` is one of COMMANDS, or a program that takes the arguments of `manage.py serve`."""
+
+    def __init__(self, home: Home, kind: str, port: int, number: int, settings: dict[str, object]) -> None:
+        self.home = home
+        self.port = port
+        command = COMMANDS.get(kind) or ["-c", kind, "--port", "{port}"]
+        arguments = [str(port) if argument == "{port}" else argument for argument in command]
+        own = {"DJANGO_SETTINGS_MODULE": "config.settings"}
+        super().__init__(arguments, home.environment(**own, **settings), home.data_dir / f"server-{number}.log")
+
+
+class NginxProcess(HttpProcess):
+    """nginx with the files of deploy/, before the processes at these ports."""
+
+    def __init__(self, home: Home, ports: Sequence[int], directory: Path) -> None:
+        assert NGINX, "nginx is not installed."
+        self.home = home
+        self.port = free_port()
+        config = directory / "nginx.conf"
+        config.write_text(_nginx_config(self.port, ports, directory))
+        arguments = ["-p", str(directory), "-c", str(config)]
+        super().__init__(arguments, home.environment(), directory / "nginx.log", program=NGINX)
+
+    @property
+    def access_log(self) -> str:
+        return self.log_file.with_name("access.log").read_text()
+
+
+def _nginx_config(port: int, ports: Sequence[int], directory: Path) -> str:
+    """What surrounds the site is Debian's, as far as it matters."""
+    upstream = (ROOT / "deploy" / "nginx.upstream.conf").read_text()
+    [(servers, options)] = re.findall(r"((?: +server 127\.0\.0\.1:\d+(.*)\n)+)", upstream)
+    upstream = upstream.replace(servers, "".join(f"    server 127.0.0.1:{each}{options}\n" for each in ports))
+    site = (ROOT / "deploy" / "nginx.conf").read_text()
+    site = site.replace("    listen [::]:80;\n", "", 1).replace("listen 80;", f"listen 127.0.0.1:{port};", 1)
+    temporary = [f"{kind}_temp_path {directory}/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi")]
+    lines = [
+        "daemon off;",
+        "user root;" if os.geteuid() == 0 else "",  # else its workers could not write into our directory
+        f"pid {directory}/nginx.pid;",
+        "error_log stderr;",
+        "events { worker_connections 4096; }",
+        "http {",
+        "gzip on;",
+        f"client_body_temp_path {directory}/body;",
+        *temporary,
+        upstream,
+        site.replace("/var/log/nginx/", f"{directory}/"),
+        "}",
+    ]
+    return "\n".join(lines)
+
+
 UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 StartServer = Callable[..., ServerProcess]
+StartNginx = Callable[..., NginxProcess]
 
 
 def shown(server: ServerProcess, what: str) -> str:
@@ -286,7 +342,7 @@ class Watch:
         return next(event.data for event in self.events if event.name == "message_created")
 
 
-def connected(server: ServerProcess) -> websockets.connect:
+def connected(server: HttpProcess) -> websockets.connect:
     """A WebSocket with the admin's key."""
     return websockets.connect(
         f"ws://127.0.0.1:{server.port}/ws/chat",

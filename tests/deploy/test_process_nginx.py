@@ -1,0 +1,192 @@
+"""deploy/nginx.conf in a real nginx, before real server processes."""
+
+import json
+from contextlib import closing
+from email.message import Message
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import httpx
+import pytest
+
+from llm_models.standin import text_of
+from tests.exports.importing import URL as IMPORT
+from tests.exports.importing import document, lines, path
+from tests.processes import PATIENCE_SECONDS, Home, NginxProcess, StartNginx, Watch, connected, eventually, get, until
+
+UNENDING = "script:tokens-9-hangat-3"  # three words, and then nothing until it is stopped
+QUICK = "script:tokens-20-rate-0"
+
+
+@pytest.fixture
+async def fleet(home, start_server, start_nginx):
+    """nginx, and the two servers behind it."""
+    servers = [start_server(home, wait=False) for _ in range(2)]
+    for server in servers:
+        server.wait_until_healthy()
+    nginx = start_nginx(home, [server.port for server in servers])
+    nginx.wait_until_healthy()
+    return nginx, servers
+
+
+@pytest.fixture
+def site(tmp_path, start_nginx: StartNginx):
+    """`site(upstream, …)` gives nginx before these."""
+
+    def start(*upstreams: Upstream) -> NginxProcess:
+        nginx = start_nginx(Home(tmp_path), [upstream.port for upstream in upstreams])
+        nginx.wait_until_healthy()
+        return nginx
+
+    return start
+
+
+async def test_tokens_come_as_they_are_written(fleet):
+    nginx, _ = fleet
+    async with nginx.client() as client, connected(nginx) as socket:
+        watch = Watch.ask(client, UNENDING)
+        await until(lambda: len(watch.text.split()) == 3)  # it goes on, so nothing was held back till its end
+        assert watch.headers["Content-Type"] == "text/event-stream"
+        assert "Content-Encoding" not in watch.headers
+
+        await socket.send(json.dumps({"action": "send", "message": "Hello", "model_name": UNENDING}))
+        frames = [json.loads(await socket.recv())]
+        while sum(frame["event"] == "token" for frame in frames) < 3:
+            frames.append(json.loads(await socket.recv()))
+        for generation_id in (watch.generation_id, frames[-1]["generation_id"]):
+            assert (await client.post(f"/api/chat/generations/{generation_id}/stop")).status_code == 202
+        await watch.ended()
+        assert (watch.last.name, watch.last.data["status"]) == ("done", "stopped")
+
+
+async def test_nobody_notices_that_one_of_two_servers_was_killed(fleet):
+    nginx, (first, _) = fleet
+    async with nginx.client() as client:
+        await get(client, "/api/conversations")
+        first.kill()
+        for _ in range(10):
+            await get(client, "/api/conversations")
+            watch = await Watch.ask(client, QUICK).ended()
+            assert (watch.last.name, watch.text) == ("done", text_of(QUICK))
+
+
+async def test_a_large_import_passes(fleet):
+    nginx, _ = fleet
+    turns = path(105)
+    for turn in turns:
+        turn["content"] = "x" * 100_000
+    export = lines(document("c1", turns), document("c2", turns))
+    assert len(export) > 20_000_000
+    async with nginx.client() as client:
+        job = await client.post(IMPORT, files={"file": ("all.jsonl", export)})
+        assert job.status_code == 202, job.text
+        ended = await eventually(
+            lambda: get(client, f"/api/export/imports/{job.json()['id']}"),
+            lambda seen: seen["status"] not in ("queued", "running"),
+        )
+        assert (ended["status"], ended["report"]["created"]) == ("completed", 2)
+
+
+def test_what_nginx_refuses_has_the_shape_of_all_errors(site):
+    with Upstream() as upstream:
+        nginx = site(upstream)
+        assert refused(ask(nginx, "GET", "/metrics")) == (404, "not_found")
+        assert refused(announced(nginx, 200_000_000)) == (413, "request_too_large")
+    nobody = ask(nginx, "GET", "/api/conversations")
+    assert refused(nobody) == (502, "bad_gateway")
+    assert nobody.headers["Retry-After"] == "1"
+
+
+def test_what_may_have_begun_is_not_asked_twice(site):
+    with Upstream(answers=False) as dying, Upstream() as living:
+        nginx = site(dying, living)
+        assert {ask(nginx, "GET", "/api/conversations").status_code for _ in range(6)} == {200}
+        assert {ask(nginx, "POST", "/api/chat/stream").status_code for _ in range(6)} == {200, 502}
+        assert "GET" in dying.asked
+        assert (dying.asked + living.asked).count("POST") == 6
+
+
+def test_a_client_says_nothing_of_itself_that_is_believed(site):
+    forged = {"X-Forwarded-For": "10.0.0.1", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
+    with Upstream() as upstream:
+        nginx = site(upstream)
+        for url in ("/", "/api/chat/stream", "/ws/chat", "/static/config/admin.css"):
+            ask(nginx, "GET", url, {"Host": "chat.example.org", **forged})
+            told = upstream.headers[-1]
+            assert told["X-Forwarded-For"] == "127.0.0.1"
+            assert told["X-Forwarded-Proto"] == "http"
+            assert told["X-Forwarded-Host"] == told["Host"] == "chat.example.org"
+
+
+def test_tickets_are_not_logged(site):
+    with Upstream() as upstream:
+        nginx = site(upstream)
+        ask(nginx, "GET", "/ws/chat?ticket=of-alice", {"Referer": "/?ticket=of-alice"})
+    nginx.end()  # which writes what it has not written yet
+    assert '"GET /ws/chat" 200' in nginx.access_log
+    assert "of-alice" not in nginx.access_log
+
+
+def test_what_is_static_is_compressed_and_what_is_private_is_not(site):
+    with Upstream() as upstream:
+        nginx = site(upstream)
+        assert ask(nginx, "GET", "/static/config/admin.css").headers.get("Content-Encoding") == "gzip"
+        assert "Content-Encoding" not in ask(nginx, "GET", "/api/chat/stream").headers
+
+
+class Upstream:
+    """Something that answers every request, or closes the connection once it has read one; and notes what came."""
+
+    def __init__(self, answers: bool = True) -> None:
+        self.asked: list[str] = []
+        self.headers: list[Message] = []
+        upstream = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def handle_one(self) -> None:
+                upstream.asked.append(self.command)
+                upstream.headers.append(self.headers)
+                if answers:
+                    self.send_response(200)
+                    self.send_header("Content-Type", "text/css")
+                    self.end_headers()
+                    self.wfile.write(b"x" * 1000)
+
+            do_GET = do_POST = handle_one  # noqa: N815
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+
+    def __enter__(self) -> "Upstream":
+        self._thread = Thread(target=self._server.serve_forever)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def ask(nginx: NginxProcess, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
+    return httpx.request(method, nginx.url + path, headers=headers, trust_env=False, timeout=PATIENCE_SECONDS)
+
+
+def announced(nginx: NginxProcess, size: int) -> httpx.Response:
+    """The answer to an import that says how large it is, before any of it was sent."""
+    connection = HTTPConnection("127.0.0.1", nginx.port, timeout=PATIENCE_SECONDS)
+    with closing(connection):
+        connection.putrequest("POST", IMPORT)
+        connection.putheader("Content-Length", str(size))
+        connection.endheaders()
+        answer = connection.getresponse()
+        return httpx.Response(answer.status, content=answer.read())
+
+
+def refused(answer: httpx.Response) -> tuple[int, str]:
+    [error] = answer.json()["errors"]
+    return answer.status_code, error["code"]
