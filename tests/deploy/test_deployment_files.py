@@ -1,0 +1,83 @@
+"""The files that deploy us agree with each other and with the settings."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.conf import settings
+
+from tests.docs.test_docs import APPS
+from tests.processes import ROOT
+
+DEPLOY = ROOT / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+SERVERS = [name for name in SERVICES if name.startswith("server-")]
+UNIT = (DEPLOY / "systemd" / "colloquy@.service").read_text()
+
+# Drained, the last texts saved (ten seconds), and the last words told (five).
+UNTIL_KILLED = settings.CHAT_DRAIN_SECONDS + 15
+
+
+def servers_in(file: str) -> list[str]:
+    return re.findall(r"^ +server (\S+) ", (DEPLOY / file).read_text(), re.MULTILINE)
+
+
+def test_nobody_is_killed_before_the_running_replies_have_finished():
+    for name in SERVERS:
+        assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > UNTIL_KILLED
+    [seconds] = re.findall(r"^TimeoutStopSec=(\d+)s$", UNIT, re.MULTILINE)
+    assert int(seconds) > UNTIL_KILLED
+
+
+def test_nginx_has_all_processes():
+    assert len(SERVERS) == 3
+    assert servers_in("nginx.compose.conf") == [f"{name}:8000" for name in SERVERS]
+    ports = re.findall(r"colloquy@(\d+)", (ROOT / "docs" / "operations.md").read_text())
+    assert servers_in("nginx.upstream.conf") == [f"127.0.0.1:{port}" for port in dict.fromkeys(ports)]
+
+
+def test_nginx_takes_what_an_import_may_be():
+    [megabytes] = re.findall(r"client_max_body_size (\d+)m;", (DEPLOY / "nginx.conf").read_text())
+    assert int(megabytes) << 20 > settings.CHAT_MAX_IMPORT_BYTES
+
+
+def test_what_compose_takes_from_the_environment_is_in_the_example():
+    wanted = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
+    assert wanted <= set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+
+
+def test_what_compose_mounts_and_waits_for_is_there():
+    for service in SERVICES.values():
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert (ROOT / source).is_file() if source.startswith("./") else source in COMPOSE["volumes"]
+        for other, wanted in service.get("depends_on", {}).items():
+            if wanted["condition"] == "service_healthy":
+                assert "healthcheck" in SERVICES[other] or other in SERVERS  # whose image brings one
+
+
+def test_all_apps_are_in_the_image():
+    let_through = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert set(APPS) <= set(let_through)
+
+
+def test_the_units_are_such_as_systemd_takes(tmp_path):
+    if not (verify := shutil.which("systemd-analyze")):
+        pytest.skip("systemd is not installed")
+    units = [installed(unit, tmp_path) for unit in (DEPLOY / "systemd").iterdir()]
+    done = subprocess.run([verify, "verify", "--man=no", *units], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def installed(unit: Path, where: Path) -> Path:
+    """As in /etc/systemd/system, with the paths of this place."""
+    python = ROOT / ".venv" / "bin"
+    text = unit.read_text().replace("/opt/colloquy/.venv/bin", str(python)).replace("/opt/colloquy", str(ROOT))
+    copy = where / unit.name.replace("@", "@8001")
+    copy.write_text(text)
+    return copy
