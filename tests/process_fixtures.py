@@ -53,9 +53,9 @@ def home(_set_up_home, upstream, tmp_path) -> Iterator[Home]:
 @pytest.fixture
 def empty_home(tmp_path) -> Iterator[Home]:
     """Where no server has ever been."""
-    (tmp_path / "home").mkdir()
+    (tmp_path / "empty-home").mkdir()
     with _new_database() as database_url:
-        yield Home(tmp_path / "home", database_url)
+        yield Home(tmp_path / "empty-home", database_url)
 
 
 @pytest.fixture

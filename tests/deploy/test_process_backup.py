@@ -1,0 +1,70 @@
+"""The guide to backup and restore, word for word, while a server writes."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_models.standin import text_of
+from tests.docs.test_docs import OPERATIONS, blocks, section
+from tests.processes import POSTGRES_URL, ROOT, Home, Watch, until
+
+QUICK = "script:tokens-30-rate-0-think-5-unicode"
+LONG = "script:tokens-4000-rate-40"
+
+DATABASE = "PostgreSQL" if POSTGRES_URL else "SQLite"
+
+
+def follow(heading: str, home: Home, backup: Path) -> None:
+    """Do what the guide says."""
+    [script] = blocks(section(OPERATIONS, heading), "sh")
+    environment = home.environment(BACKUP=backup)
+    done = subprocess.run(
+        ["bash", "-e", "-u", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def exported(home: Home) -> dict[str, dict[str, Any]]:
+    lines = home.manage("export_conversations", "--user=admin").strip().split("\n")  # others may be in a text
+    return {document["conversation"]["id"]: document["conversation"] for document in map(json.loads, lines)}
+
+
+@pytest.mark.skipif(bool(POSTGRES_URL) and not shutil.which("pg_dump"), reason="pg_dump is not installed")
+async def test_what_was_acknowledged_before_a_backup_is_there_after_its_restore(
+    home, empty_home, start_server, tmp_path
+):
+    server, backup = start_server(home), tmp_path / "backup"
+    async with server.client() as client:
+        kept = [await Watch.ask(client, QUICK, f"Question {number}").ended() for number in range(5)]
+        running = [Watch.ask(client, LONG) for _ in range(3)]
+        await until(lambda: all(watch.text for watch in running))
+        seen = [len(watch.text) for watch in running]
+        follow(f"### Back up {DATABASE}", home, backup)
+        await until(lambda: all(len(watch.text) > much for watch, much in zip(running, seen, strict=True)))  # it serves
+        later = await Watch.ask(client, QUICK, "Too late for the backup").ended()
+        server.kill()
+        for watch in running:
+            await watch.broken()
+
+    follow(f"### Restore {DATABASE}", empty_home, backup)
+    follow("### After a restore", empty_home, backup)
+    original, restored = exported(home), exported(empty_home)
+    for watch in kept:
+        conversation_id = watch.created["conversation_id"]
+        assert restored[conversation_id] == original[conversation_id]
+        assert restored[conversation_id]["messages"][-1]["content"] == text_of(QUICK)
+    for watch in running:
+        reply = restored[watch.created["conversation_id"]]["messages"][-1]
+        assert reply["status"] in ("interrupted", "failed")  # failed: nothing had been saved yet
+        assert text_of(LONG).startswith(reply["content"])
+    assert restored.keys() == original.keys() - {later.created["conversation_id"]}
+
+    empty_home.key = home.key
+    async with start_server(empty_home).client() as client:
+        found = await client.post("/api/chat/search", json={"query": "question"})
+        hits = {hit["conversation_id"] for hit in found.json()["results"]}
+        assert hits == {watch.created["conversation_id"] for watch in kept}
