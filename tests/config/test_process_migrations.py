@@ -1,0 +1,64 @@
+"""Migrations go back as well as forth, and what is in the tables stays where it can."""
+
+# One process for all of it, because starting one takes longer than most migrations.
+BACK_AND_FORTH = '''
+import json, re
+from io import StringIO
+from django.core.management import call_command
+from django.db import connection
+from conversations.models import Conversation, Message
+
+APPS = ["accounts", "llm_models", "prompts", "conversations", "chat", "exports"]
+
+def migrate(*where):
+    call_command("migrate", *where, verbosity=0)
+
+ON_POSTGRESQL = """
+    SELECT tablename || ' ' || indexdef FROM pg_indexes WHERE schemaname = 'public'
+    UNION ALL SELECT table_name || ' ' || column_name || ' ' || data_type || ' ' || is_nullable
+        FROM information_schema.columns WHERE table_schema = 'public'
+    UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid)
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    UNION ALL SELECT proname || ' ' || prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL SELECT tgrelid::regclass || ' ' || pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+"""
+ON_SQLITE = "SELECT name || ' ' || coalesce(sql, '') FROM sqlite_master"
+
+def ours():
+    with connection.cursor() as cursor:
+        cursor.execute(ON_SQLITE if connection.vendor == "sqlite" else ON_POSTGRESQL)
+        found = [row[0] for row in cursor.fetchall()]
+    return sorted(each for each in found if re.match("search_|" + "|".join(f"{app}_" for app in APPS), each))
+
+def contents():
+    call_command("export_conversations", user="demo1", output="%(file)s", verbosity=0)
+    exported = re.sub('"exported_at":"[^"]*"', "", open("%(file)s").read())
+    return exported, list(Message.objects.order_by("id").values_list("id", "depth", "jump_id"))
+
+migrate()
+first_schema = ours()
+assert first_schema
+call_command("seed_demo", conversations=6, messages=200, verbosity=0, stdout=StringIO())
+Conversation.objects.earliest("id").discard()
+call_command("remove_deleted", stdout=StringIO())
+first_contents = contents()
+
+for app, first in [("exports", "zero"), ("conversations", "0001"), ("prompts", "0001"), ("llm_models", "0001")]:
+    migrate(app, first)
+migrate()
+assert contents() == first_contents
+assert Message.objects.count() > 100
+call_command("reindex_search", check=True, stdout=StringIO())
+
+for app in reversed(APPS):
+    migrate(app, "zero")
+assert ours() == [], ours()
+migrate()
+assert ours() == first_schema
+print("All is well.")
+'''
+
+
+def test_every_app_goes_back_to_nothing_and_comes_again(empty_home, tmp_path):
+    script = BACK_AND_FORTH % {"file": tmp_path / "demo.jsonl"}
+    assert empty_home.manage("shell", "-v0", "-c", script).strip() == "All is well."
