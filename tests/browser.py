@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from tests.processes import PATIENCE_SECONDS
+from tests.processes import PATIENCE_SECONDS, ServerProcess
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -22,6 +22,9 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 
+# A page that is left while it loads one complains of that.
+LOAD_ALL_FONTS = "Promise.all([...document.fonts].map(face => face.load())).then(() => true)"
+
 
 @asynccontextmanager
 async def open_page() -> AsyncIterator[Page]:
@@ -35,3 +38,14 @@ async def open_page() -> AsyncIterator[Page]:
             yield page
         finally:
             await browser.close()
+
+
+async def sign_in(page: Page, server: ServerProcess, path: str) -> None:
+    """As `admin`, to this page of the admin. From then on, the browser has all fonts."""
+    await page.goto(f"{server.url}/admin/login/?next={path}")
+    await page.evaluate(LOAD_ALL_FONTS)
+    await page.fill("#id_username", "admin")
+    await page.fill("#id_password", server.home.password)
+    await page.get_by_role("button", name="Log in").click()
+    await page.wait_for_url(f"{server.url}{path}")
+    await page.evaluate(LOAD_ALL_FONTS)

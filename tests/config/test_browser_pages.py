@@ -16,13 +16,8 @@ class Complaints:
         self.heard: list[str] = []
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self._note(str(error)))
-        page.on("requestfailed", self._failed)
+        page.on("requestfailed", lambda request: self._note(f"{request.url} {request.failure}"))
         page.on("response", lambda response: self._note(response.url) if response.status >= 400 else None)
-
-    def _failed(self, request) -> None:
-        # A page may be left while it loads its fonts.
-        if not (request.url.endswith(".woff2") and request.failure == "net::ERR_ABORTED"):
-            self._note(f"{request.url} {request.failure}")
 
     def _hear(self, message) -> None:
         if message.type in ("error", "warning"):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.browser import open_page
+from tests.browser import open_page, sign_in
 from tests.config.test_browser_pages import Complaints
 from tests.exports.importing import document, message, path
 from tests.processes import eventually, get
@@ -24,10 +24,7 @@ def complaints() -> list[str]:
 async def page(server, complaints):
     async with open_page() as page:
         Complaints(page).heard = complaints
-        await page.goto(f"{server.url}/admin/login/?next=/admin/exports/importjob/")
-        await page.fill("#id_username", "admin")
-        await page.fill("#id_password", server.home.password)
-        await page.click("[type=submit]")
+        await sign_in(page, server, "/admin/exports/importjob/")
         await page.get_by_role("link", name="Import a file").click()
         await page.get_by_role("heading", name="Import conversations").last.wait_for()
         yield page

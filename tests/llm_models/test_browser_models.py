@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser import open_page
+from tests.browser import open_page, sign_in
 from tests.config.test_browser_pages import Complaints
 from tests.processes import eventually, get
 
@@ -29,10 +29,7 @@ async def page(server, complaints):
     """Of the models."""
     async with open_page() as page:
         Complaints(page).heard = complaints
-        await page.goto(f"{server.url}/admin/login/?next=/admin/llm_models/llmmodel/")
-        await page.fill("#id_username", "admin")
-        await page.fill("#id_password", server.home.password)
-        await page.get_by_role("button", name="Log in").click()
+        await sign_in(page, server, "/admin/llm_models/llmmodel/")
         await page.get_by_role("heading", name="Pulls").wait_for()
         yield page
         await page.close()

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.browser import open_page
+from tests.browser import open_page, sign_in
 from tests.config.test_browser_pages import Complaints
 from tests.processes import eventually, get
 
@@ -30,13 +30,7 @@ async def at_the_library(server, breaks_off=()):
     """Signed in, at the list. When it is left, nobody has complained of anything, but of requests that break off."""
     async with open_page() as page:
         complaints = Complaints(page)
-        await page.goto(f"{server.url}/admin/prompts/prompttemplate/")
-        await page.fill("#id_username", "admin")
-        await page.fill("#id_password", server.home.password)
-        await page.click("[type=submit]")
-        # Left while it loads its fonts, it would complain of that.
-        await page.wait_for_url(f"{server.url}/admin/prompts/prompttemplate/")
-        await page.evaluate("document.fonts.ready.then(() => true)")
+        await sign_in(page, server, "/admin/prompts/prompttemplate/")
         yield page
         # A preview is broken off by the next one, and by leaving the page.
         preview = f"{server.url}/admin/prompts/prompttemplate/preview/ net::ERR_ABORTED"
