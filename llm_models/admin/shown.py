@@ -44,7 +44,7 @@ def badges(model: LLMModel, seen: Ollama, pulling: frozenset[str]) -> SafeString
         told.append(("hidden", "warning"))
     return format_html(
         '<span class="model-badges">{}</span>{}',
-        format_html_join("", '<span class="model-badge {1}">{0}</span>', told),
+        format_html_join("", '<span class="admin-badge {1}">{0}</span>', told),
         format_html('<span class="model-note">{}</span>', memory(loaded)) if loaded else "",
     )
 

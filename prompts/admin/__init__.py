@@ -176,7 +176,7 @@ class PromptTemplateAdmin(ModelAdmin):
             for variable in template.variables
         ]
         row = "<tr><td><code>{}</code></td><td>{}</td><td>{}</td><td>{}</td></tr>"
-        table = format_html('<table class="prompt-table">{}</table>', format_html_join("", row, cells))
+        table = format_html('<table class="admin-table">{}</table>', format_html_join("", row, cells))
         return table if cells else format_html("none")
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:

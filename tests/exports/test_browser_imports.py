@@ -40,7 +40,7 @@ def export(tmp_path):
 
 
 async def in_state(page, status: str):
-    return await page.locator(f"#import-report .import-badge.{status}").all_text_contents()
+    return await page.locator(f"#import-report .admin-badge.{status}").all_text_contents()
 
 
 async def test_a_look_then_the_import(server, page, complaints, export, tmp_path):

@@ -55,7 +55,7 @@ def page_of(client, query="") -> str:
 def state_of(client, name: str) -> list[str]:
     rows = page_of(client).split('<tr class="data-row')[1:]
     row = next(row for row in rows if f">{name}<" in row)
-    return re.findall(r'class="model-badge[^"]*">([^<]+)<', row)
+    return re.findall(r'class="admin-badge[^"]*">([^<]+)<', row)
 
 
 def names_in(client, query: str) -> list[str]:

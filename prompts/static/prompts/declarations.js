@@ -8,8 +8,8 @@ export class Declarations {
     this.textarea = textarea;
     this.template = template;
     this.rows = element("div", { className: "prompt-declarations" });
-    this.none = element("p", { className: "prompt-note" }, "None yet. Those that the text uses are added as texts.");
-    const add = element("button", { type: "button", className: "prompt-button" }, "Add a variable");
+    this.none = element("p", { className: "admin-note" }, "None yet. Those that the text uses are added as texts.");
+    const add = element("button", { type: "button", className: "admin-button" }, "Add a variable");
     add.addEventListener("click", () => this.declare({}, true));
     const box = element("div", { className: "prompt-declarations-box" }, this.none, this.rows, add);
     const read = parsed(textarea.value);

@@ -61,7 +61,7 @@ export class Preview {
     for (const name of undeclared) {
       const item = element("li", { className: "info" }, `“${name}” is not declared: it will be a text variable. `);
       if (this.source.declare) {
-        const button = element("button", { type: "button", className: "prompt-link" }, `Declare “${name}”`);
+        const button = element("button", { type: "button", className: "admin-link" }, `Declare “${name}”`);
         button.addEventListener("click", () => this.source.declare(variables.find((each) => each.name === name)));
         item.append(button);
       }

@@ -169,7 +169,7 @@ export class Trial {
 
   #tell(message, tone = "") {
     this.note.textContent = message;
-    this.note.className = `prompt-note ${tone}`;
+    this.note.className = `admin-note ${tone}`;
   }
 
   #leave() {
