@@ -37,8 +37,8 @@ def exported(home: Home) -> dict[str, dict[str, Any]]:
 async def test_what_was_acknowledged_before_a_backup_is_there_after_its_restore(
     home, empty_home, start_server, tmp_path
 ):
-    server, backup = start_server(home), tmp_path / "backup"
-    async with server.client() as client:
+    first, backup = start_server(home), tmp_path / "backup"
+    async with first.client() as client:
         kept = [await Watch.ask(client, QUICK, f"Question {number}").ended() for number in range(5)]
         running = [Watch.ask(client, LONG) for _ in range(3)]
         await until(lambda: all(watch.text for watch in running))
@@ -46,12 +46,14 @@ async def test_what_was_acknowledged_before_a_backup_is_there_after_its_restore(
         follow(f"### Back up {DATABASE}", home, backup)
         await until(lambda: all(len(watch.text) > much for watch, much in zip(running, seen, strict=True)))  # it serves
         later = await Watch.ask(client, QUICK, "Too late for the backup").ended()
-        server.kill()
+        first.kill()
         for watch in running:
             await watch.broken()
 
     follow(f"### Restore {DATABASE}", empty_home, backup)
     follow("### After a restore", empty_home, backup)
+    empty_home.key = home.key
+    second = start_server(empty_home)
     original, restored = exported(home), exported(empty_home)
     for watch in kept:
         conversation_id = watch.created["conversation_id"]
@@ -63,8 +65,7 @@ async def test_what_was_acknowledged_before_a_backup_is_there_after_its_restore(
         assert text_of(LONG).startswith(reply["content"])
     assert restored.keys() == original.keys() - {later.created["conversation_id"]}
 
-    empty_home.key = home.key
-    async with start_server(empty_home).client() as client:
+    async with second.client() as client:
         found = await client.post("/api/chat/search", json={"query": "question"})
         hits = {hit["conversation_id"] for hit in found.json()["results"]}
         assert hits == {watch.created["conversation_id"] for watch in kept}

