@@ -19,7 +19,7 @@ HEALTHCHECK = "deploy/healthcheck.py"
 
 
 @pytest.fixture
-def image(tmp_path) -> Path:
+def image(tmp_path: Path) -> Path:
     """The directory `/app` of the image: what .dockerignore lets through."""
     app = tmp_path / "app"
     for path in re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE):
