@@ -13,7 +13,6 @@ from django.conf import settings
 
 from streams import mailbox, metrics, replay, tasks
 from streams.events import Event, Numbered
-from streams.log.base import Logs
 from streams.log.memory import MemoryLogs
 from streams.log.redis import RedisLogs
 from streams.models import RunQuerySet, RunRow
@@ -34,7 +33,7 @@ class Engine(ABC, Generic[Row]):
     kind: str  # in the plural, for the log
 
     def __init__(self) -> None:
-        self.logs: Logs = RedisLogs() if settings.REDIS_URL else MemoryLogs()
+        self.logs: MemoryLogs = RedisLogs() if settings.REDIS_URL else MemoryLogs()
         self.is_draining = False
         self._runs: dict[UUID, Run] = {}
         self._lives: set[asyncio.Task[None]] = set()

@@ -19,4 +19,5 @@ def decode(encoded: bytes) -> list[Event]:
 
 
 def _encoded(kind: type[Event], alike: list[Event]) -> list[Any]:
-    return [kind.class_name(), [[getattr(event, name) for name in kind.__match_args__] for event in alike]]
+    names: tuple[str, ...] = kind.__match_args__
+    return [kind.class_name(), [[getattr(event, name) for name in names] for event in alike]]

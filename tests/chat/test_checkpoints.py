@@ -144,7 +144,7 @@ def test_a_burst_waits_for_a_database_that_refuses(alice_online, server):
     assert exactly(events, model)
 
 
-def _tokens_told(generation_id) -> int:
+def _tokens_told(generation_id):
     from chat.engine import engine
 
     return next(log.last_seq for run_id, log in engine.logs._logs.items() if str(run_id) == generation_id)

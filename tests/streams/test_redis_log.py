@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, precondition, rule, run_state_machine_as_test
 
 from streams import replay
+from streams.events import Numbered
 from streams.log import redis as redis_log
-from streams.log.redis import RedisLogs, key_of
+from streams.log.redis import RedisLogs, Writer, key_of
+from tests.redis import RedisServer
 from tests.streams.conftest import Happened, Over, Said, SoFar
 from tests.streams.written import assert_is_the_rest, events, written_logs
 
@@ -47,7 +49,7 @@ class Installation:
         return self.there.elsewhere(self.run_id, lambda: self.found, after, idle)
 
     async def read_to(self, seq, after=0):
-        numbered = []
+        numbered: list[Numbered] = []
         async with asyncio.timeout(PATIENCE), aclosing(self.read(after)) as reading:
             while not numbered or numbered[-1][0] < seq:
                 numbered += await anext(reading)
@@ -64,7 +66,7 @@ class Installation:
                 await asyncio.sleep(0.01)
 
     async def redis_has_it(self):
-        writer = self.log._tail._writer
+        writer = Writer.of_this_loop()
         while writer._writing:
             await asyncio.wait([writer._writing])
 
@@ -191,7 +193,7 @@ async def test_a_run_that_was_deleted_tells_nothing():
 async def test_readers_are_told_when_the_process_that_ran_it_has_died():
     async with installed() as run, aclosing(run.read()) as reading:
         run.write(Said("a"), Said("b"))
-        told = []
+        told: list[Numbered] = []
         while not told or told[-1][0] < 2:
             told += await anext(reading)
         run.found = replay.Closed(10_002, [SoFar(10_001), Over()])
@@ -266,7 +268,7 @@ class RedisMachine(RuleBasedStateMachine):
     """Readers come and go while the log is written, trimmed and lost; what each has read is exact at any time."""
 
     readers = Bundle("readers")
-    server = None
+    server: RedisServer
 
     def __init__(self) -> None:
         super().__init__()
@@ -353,7 +355,7 @@ class Reader:
 
 def test_readers_and_a_writer_while_redis_comes_and_goes(redis, monkeypatch):
     monkeypatch.setattr(redis_log, "STRETCH_BYTES", 2_000)
-    monkeypatch.setattr(RedisMachine, "server", redis)
+    monkeypatch.setattr(RedisMachine, "server", redis, raising=False)
     run_state_machine_as_test(
         RedisMachine,
         settings=settings(max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=ONE_SERVER),
