@@ -65,6 +65,7 @@ SCOPES: dict[str, str | None] = {
     "GET /docs": None,
     "GET /health": None,
     "GET /health/ready": None,
+    "GET /metrics": None,
     "GET /api/schema": None,
     "GET /api/export/schema": None,
     "GET /api/keys": "read",
