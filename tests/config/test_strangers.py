@@ -204,6 +204,8 @@ class TestTheWebSocket:
         "stop": {"generation_id": "generation"},
         "detach": {"generation_id": "generation"},
         "send": {"conversation_id": "conversation"},
+        "join": {"conversation_id": "conversation"},
+        "leave": {"conversation_id": "conversation"},
         "ping": {},
     }
 
@@ -219,8 +221,8 @@ class TestTheWebSocket:
             for action, fields in self.FRAMES.items():
                 ids = {field: str(things[thing]) for field, thing in fields.items()}
                 heard = socket.ask(action=action, message="Hello", **ids)
-                if action in ("ping", "detach"):  # who watches nothing leaves nothing
-                    assert heard["event"] in ("pong", "detached")
+                if action in ("ping", "detach", "leave"):  # who watches nothing leaves nothing
+                    assert heard["event"] in ("pong", "detached", "left")
                 else:
                     assert (heard["event"], heard["data"]["code"]) == ("error", "not_found")
                 assert WORD not in str(heard)
