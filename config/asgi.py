@@ -11,7 +11,6 @@ django_application = get_asgi_application()
 
 from asgi_correlation_id import CorrelationIdMiddleware
 from channels.routing import ProtocolTypeRouter, URLRouter
-from channels.security.websocket import WebsocketDenier
 from django.urls import re_path
 
 from chat import routing as chat
@@ -19,7 +18,7 @@ from config import server
 from config.access import AccessLog
 from config.bodies import BodyLimit
 from config.lifespan import Lifespan
-from config.origins import KnownOrigins
+from config.origins import KnownOrigins, Refusal
 from exports.imports import routing as imports
 from llm_models import routing as llm_models
 from streams.sse import RequestConsumer
@@ -28,7 +27,7 @@ streams = [*chat.http_urlpatterns, *llm_models.http_urlpatterns, *imports.http_u
 # How the process does is to be told also when all its threads wait for a lock.
 healths = re_path(r"^(health(/|$)|metrics$)", django_application)  # type: ignore[arg-type]  # Channels routes to applications
 everything_else = re_path(r"", RequestConsumer.as_asgi())
-no_such_socket = re_path(r"", WebsocketDenier.as_asgi())
+no_such_socket = re_path(r"", Refusal.as_asgi())
 
 application = CorrelationIdMiddleware(
     ProtocolTypeRouter(

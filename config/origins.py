@@ -5,6 +5,13 @@ from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
 
+class Refusal(WebsocketDenier):
+    """Opens no socket."""
+
+    # On the channel layer it would wait for what nobody tells it, and redis-py may not let it end.
+    channel_layer_alias = "none needed"
+
+
 class KnownOrigins:
     """Opens sockets to programs, which send no Origin, to our own pages, and to CORS_ALLOWED_ORIGINS. Else 403."""
 
@@ -12,7 +19,7 @@ class KnownOrigins:
         self.application = application
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        application = self.application if _is_known(scope) else WebsocketDenier()
+        application = self.application if _is_known(scope) else Refusal()
         await application(scope, receive, send)
 
 
