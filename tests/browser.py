@@ -27,12 +27,13 @@ LOAD_ALL_FONTS = "Promise.all([...document.fonts].map(face => face.load())).then
 
 
 @asynccontextmanager
-async def open_page() -> AsyncIterator[Page]:
+async def open_page(bypass_csp: bool = False) -> AsyncIterator[Page]:
+    """With `bypass_csp`, any page of ours stands for one that lets scripts do as they like."""
     if CHROMIUM is None:
         pytest.skip("There is no Chromium here: apt-get install chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = await browser.new_page(viewport={"width": 1280, "height": 900})
+        page = await browser.new_page(viewport={"width": 1280, "height": 900}, bypass_csp=bypass_csp)
         page.set_default_timeout(PATIENCE_SECONDS * 1000)
         try:
             yield page

@@ -87,7 +87,7 @@ async def ticket(client, **purpose) -> str:
 
 async def test_an_event_source_reconnects_by_itself_and_gets_exactly_the_rest(home, start_server):
     server = start_server(home)
-    async with server.client() as client, line_to(server.port) as (line, port), open_page() as page:
+    async with server.client() as client, line_to(server.port) as (line, port), open_page(bypass_csp=True) as page:
         await page.goto(f"http://127.0.0.1:{port}/health")
         watch = Watch.ask(client, FIVE_SECONDS)
         await until(lambda: watch.text)
@@ -114,7 +114,7 @@ async def test_an_event_source_reconnects_by_itself_and_gets_exactly_the_rest(ho
 async def test_an_event_source_survives_the_death_of_the_server(home, start_server):
     model = "script:tokens-4000-rate-30"
     server = start_server(home)
-    async with open_page() as page:
+    async with open_page(bypass_csp=True) as page:
         async with server.client() as client:
             await page.goto(f"{server.url}/health")
             watch = Watch.ask(client, model)
@@ -163,7 +163,7 @@ async def test_a_ticket_opens_one_socket_and_no_second(home, start_server):
     model = "script:tokens-50-rate-100-unicode"
     server = start_server(home)
     frames = [{"action": "send", "message": "Hello", "model_name": model, "request_id": 7}]
-    async with server.client() as client, open_page() as page:
+    async with server.client() as client, open_page(bypass_csp=True) as page:
         await page.goto(f"{server.url}/health")
         url = f"ws://127.0.0.1:{server.port}/ws/chat?ticket={await ticket(client, purpose='websocket')}"
         talk = await page.evaluate(TALK, [url, frames])
