@@ -2,7 +2,7 @@
 
 import asyncio
 import contextvars
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -41,6 +41,7 @@ from streams.threads import in_database_thread
 UNAUTHENTICATED = 4401
 FORBIDDEN = 4403
 THROTTLED = 4429
+GOING_DOWN = 1012  # "Service Restart" in the registry of close codes
 
 Frame = dict[str, Any]
 Holder = tuple[User, ApiKey | None]
@@ -48,6 +49,7 @@ Holder = tuple[User, ApiKey | None]
 
 class ChatConsumer(AsyncWebsocketConsumer):
     channel_layer_alias = "none needed"
+    is_over = False
 
     async def dispatch(self, message: dict[str, Any]) -> None:
         # Not through AsyncConsumer.dispatch(), which visits a thread to close connections that we never open.
@@ -56,28 +58,32 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         self.watches: dict[UUID, asyncio.Task[None]] = {}
         self.joined: dict[UUID, audience.Listener] = {}
+        self.reading = ExitStack()
         self.holder: Holder
         await self.accept()  # a close code reaches only those who were accepted
         try:
             holder = await in_database_thread(_authenticate)(self.scope)
             require_scope(ApiKey.Scope.READ, *holder)
         except AuthenticationFailed:
-            await self.close(UNAUTHENTICATED)
+            await self._close(UNAUTHENTICATED)
         except ScopeRequired as exc:
             await self._refuse(exc, FORBIDDEN)
         except Throttled as exc:
             await self._refuse(exc, THROTTLED)
         else:
             self.holder = holder
+            self.reading.enter_context(engine.reader(self._move_on))
 
     async def disconnect(self, code: int) -> None:
         """Ends the watching, and nothing else."""
+        self.is_over = True
+        self.reading.close()
         self._unwatch_all()
         self._leave_all()
 
     async def _refuse(self, exc: APIException, code: int) -> None:
         await self._tell({}, event="error", data=_error_data(exc))
-        await self.close(code)
+        await self._close(code)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if not hasattr(self, "holder"):
@@ -92,7 +98,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         except AuthenticationFailed:
             self._unwatch_all()  # nothing can be said after the close
             self._leave_all()
-            await self.close(UNAUTHENTICATED)
+            await self._close(UNAUTHENTICATED)
         except Exception as exc:
             await self._tell(frame, event="error", data=_error_data(exc))
 
@@ -167,6 +173,18 @@ class ChatConsumer(AsyncWebsocketConsumer):
     def _unwatch(self, generation_id: UUID, watch: asyncio.Task[None]) -> None:
         if self.watches.get(generation_id) is watch:
             del self.watches[generation_id]
+        if engine.is_draining:
+            self._move_on()
+
+    def _move_on(self) -> None:
+        """The client is to connect elsewhere, once nothing that it watches is written here."""
+        if not any(map(engine.is_written_here, self.watches)):
+            tasks.spawn(self._close(GOING_DOWN), name="websocket close")
+
+    async def _close(self, code: int) -> None:
+        if not self.is_over:
+            self.is_over = True
+            await self.close(code)
 
     def _unwatch_all(self) -> None:
         for watch in self.watches.values():

@@ -6,21 +6,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import daphne.cli
 import daphne.server
+from daphne.http_protocol import WebRequest
 from daphne.management.commands import runserver
 from daphne.ws_protocol import WebSocketProtocol
 from django.conf import settings
 from twisted.internet import reactor
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IPushProducer
+from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from config import lifespan
 from streams import tasks
 
 LAST_WORDS_SECONDS = 5.0
+NORMAL_CLOSE = 1000
 
 
 @implementer(IPushProducer)
@@ -54,6 +58,7 @@ class Server(daphne.server.Server):
         super().__init__(*args, **kwargs)
         self._shutting_down: asyncio.Task[None] | None = None
         self._ports: list[Any] = []
+        self._channels: WeakSet[HTTPChannel] = WeakSet()
         self.on_listening: Callable[[], None] = lambda: None
 
     @property
@@ -70,6 +75,8 @@ class Server(daphne.server.Server):
         self.on_listening()
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
+        if isinstance(protocol, WebRequest):
+            self._channels.add(protocol.channel)
         queue = super().create_application(protocol, scope)
         if application := self.connections.get(protocol, {}).get("application_instance"):
             application.add_done_callback(partial(self._application_ended, protocol))
@@ -94,7 +101,11 @@ class Server(daphne.server.Server):
         # What super() would look at again is known of a stream that runs, and there is one of these for each token.
         if _ends_response(message):
             protocol.unregisterProducer()
-        protocol.handle_reply(message)
+        if message["type"] == "websocket.close":
+            # Daphne's own way refuses what applications may not say, such as 1012; here the application is the server.
+            protocol.sendCloseFrame(code=message.get("code") or NORMAL_CLOSE, isReply=False)
+        else:
+            protocol.handle_reply(message)
         if not tap.is_open:
             await tap.opened()
 
@@ -114,11 +125,19 @@ class Server(daphne.server.Server):
     async def _drain_and_stop(self) -> None:
         for port in self._ports:
             port.stopListening()
+        self._keep_no_connection()
         try:
             await lifespan.shut_down()
             await self._all_told()
         finally:
             _stop()
+
+    def _keep_no_connection(self) -> None:
+        """A proxy would send its next requests over those that it keeps open, and have them refused."""
+        for channel in self._channels:
+            channel.persistent = False
+            if not channel.requests:
+                channel.loseConnection()
 
     async def _all_told(self) -> None:
         """Stopping would throw away what was said and not yet taken. Who is too slow comes back for it."""
@@ -134,9 +153,9 @@ def _stop() -> None:
 
 
 def _is_streaming(connection: tuple[Any, dict[str, Any]]) -> bool:
-    """It is a response that has begun and not ended. A socket is for ever."""
-    protocol, details = connection
-    return "tap" in details and "disconnected" not in details and not isinstance(protocol, WebSocketProtocol)
+    """It is a response that has begun and not ended, or a socket whose client has not answered the close yet."""
+    _protocol, details = connection
+    return "tap" in details and "disconnected" not in details
 
 
 def _begins_stream(message: dict[str, Any]) -> bool:

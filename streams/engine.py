@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -39,6 +39,7 @@ class Engine(ABC, Generic[Row]):
         self._lives: set[asyncio.Task[None]] = set()
         self._checkpointing: asyncio.Task[None] | None = None
         self._hurry: asyncio.Event  # a run waits for the next checkpoint
+        self._readers: set[Callable[[], None]] = set()
         mailbox.on(f"stop {self.kind}")(self._stop_here)
         for status in RunRow.RUNNING:
             metrics.RUNS.labels(self.kind, status).set_function(partial(self._how_many, status))
@@ -72,6 +73,21 @@ class Engine(ABC, Generic[Row]):
             return log.nothing_after(after)
         return row.is_finished and after == row.last_seq
 
+    def is_written_here(self, run_id: UUID) -> bool:
+        """By this process, which is the one place where a reader loses nothing, not even a moment, by staying."""
+        return self.logs.get(run_id) is not None
+
+    @contextmanager
+    def reader(self, move_on: Callable[[], None]) -> Iterator[None]:
+        """While the block lasts, someone reads here, and is asked to move on when the process goes down."""
+        self._readers.add(move_on)
+        if self.is_draining:
+            move_on()
+        try:
+            yield
+        finally:
+            self._readers.discard(move_on)
+
     def stop(self, row: Row) -> bool:
         """Have it end with what it has, wherever it runs. On any thread. False if it has ended."""
         if not row.request_stop():
@@ -84,8 +100,10 @@ class Engine(ABC, Generic[Row]):
         return True
 
     async def drain(self, seconds: float) -> None:
-        """Take no more; give what runs so long to finish, then save it as interrupted."""
+        """Take no more; let readers move on; give what runs so long to finish, then save it as interrupted."""
         self.is_draining = True
+        for move_on in list(self._readers):
+            move_on()
         if self._lives:
             logger.info("Waiting up to %s s for %s %s to finish", seconds, len(self._lives), self.kind)
             await asyncio.wait(self._lives, timeout=seconds)

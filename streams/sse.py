@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from contextvars import copy_context
 from functools import partial
 from http import HTTPStatus
 from tempfile import SpooledTemporaryFile
 from typing import Any, TypeVar
+from uuid import UUID
 
 import orjson
 from channels.exceptions import StopConsumer
@@ -55,11 +56,16 @@ class EventStreamResponse(HttpResponseBase):
 
     streaming = True
 
-    def __init__(self, follow: Callable[[], AsyncGenerator[list[Numbered] | None, None]]) -> None:
+    def __init__(self, engine: Engine[Any], run_id: UUID, after: int) -> None:
         super().__init__(content_type=EVENT_STREAM)
-        self.follow = follow
+        self.engine = engine
+        self.run_id = run_id
+        self.after = after
         self["Cache-Control"] = "no-store, no-cache, no-transform"
         self["X-Accel-Buffering"] = "no"  # nginx would hold tokens back
+
+    def follow(self) -> AsyncGenerator[list[Numbered] | None, None]:
+        return self.engine.follow(self.run_id, self.after, idle=KEEP_ALIVE_SECONDS)
 
 
 def watch(engine: Engine[Row], row: Row, request: Request) -> HttpResponseBase:
@@ -72,7 +78,7 @@ def watch(engine: Engine[Row], row: Row, request: Request) -> HttpResponseBase:
 
 
 def events_of(engine: Engine[Row], row: Row, after: int = 0) -> EventStreamResponse:
-    return EventStreamResponse(partial(engine.follow, row.pk, after, idle=KEEP_ALIVE_SECONDS))
+    return EventStreamResponse(engine, row.pk, after)
 
 
 def seq_of(value: object) -> int:
@@ -149,7 +155,7 @@ class EventStreamConsumer(AsyncHttpConsumer):
         if isinstance(answer, Download):
             await self.hand_out(answer)
         elif isinstance(answer, EventStreamResponse) and self.scope["method"] != "HEAD":
-            await self.stream(answer.follow())
+            await self.stream(answer)
         else:
             await self.send_body(b"")
 
@@ -183,18 +189,25 @@ class EventStreamConsumer(AsyncHttpConsumer):
                 await in_download_thread(download.close)()
         await self.send_body(download.piece)
 
-    async def stream(self, events: AsyncGenerator[list[Numbered] | None, None]) -> None:
+    async def stream(self, answer: EventStreamResponse) -> None:
         await self.send_body(b"", more_body=True)  # the headers go out before the first event is there
         try:
-            with metrics.WATCHED_BY_SSE.track_inprogress():
-                async with aclosing(events):
-                    async for numbered in events:
-                        # What send_body() does, without its two coroutines to each token.
-                        body = encode(numbered) if numbered else KEEP_ALIVE
-                        await self.base_send({"type": "http.response.body", "body": body, "more_body": True})
+            with metrics.WATCHED_BY_SSE.track_inprogress(), answer.engine.reader(partial(self.move_on, answer)):
+                async with aclosing(answer.follow()) as events:
+                    await self.send_events(events)
         finally:
             # An end without a last event tells the client to come back with the last id it saw.
             await self.send_body(b"")
+
+    async def send_events(self, events: AsyncGenerator[list[Numbered] | None, None]) -> None:
+        async for numbered in events:
+            # What send_body() does, without its two coroutines to each token.
+            body = encode(numbered) if numbered else KEEP_ALIVE
+            await self.base_send({"type": "http.response.body", "body": body, "more_body": True})
+
+    def move_on(self, answer: EventStreamResponse) -> None:
+        if self.answering and not answer.engine.is_written_here(answer.run_id):
+            self.answering.cancel()
 
     @classmethod
     def handler(cls) -> BaseHandler:

@@ -2,7 +2,11 @@ import asyncio
 
 from chat.engine import engine
 from llm_models.standin import text_of
+from tests.chat.test_reaper import left_by
+from tests.chat.test_websocket import close_code
 from tests.live import UNENDING, conversation_of, error_of, finished, reply_of, text_in, wait_until
+
+GOING_DOWN = 1012
 
 
 def begin_drain(server, seconds):
@@ -50,10 +54,56 @@ def test_no_more_are_taken(alice_online, server):
     response = alice_online.http.post("/api/chat/stream", json={"message": "Hi", "model_name": "script:tokens-1"})
     assert (response.status_code, error_of(response)["code"]) == (503, "server_busy")
     assert int(response.headers["Retry-After"]) > 0
-    with alice_online.socket() as socket:
-        frame = socket.ask(action="send", message="Hi", model_name="script:tokens-1", request_id="r")
-        assert (frame["event"], frame["data"]["code"], frame["data"]["retryable"]) == ("error", "server_busy", True)
     assert conversation_of(first).message_count == 2
+
+
+def test_who_watches_what_another_process_writes_is_sent_to_another_process_at_once(alice_online, alice, server):
+    generation = left_by("elsewhere:1:1", alice, content="Because")
+    with alice_online.watch(generation.pk) as early, alice_online.send(model_name=UNENDING) as own:
+        own.until("token")
+        begin_drain(server, seconds=20)
+        assert early.rest() == []
+        with alice_online.watch(generation.pk, after=3) as late:
+            assert (late.status, late.rest()) == (200, [])
+
+        alice_online.stop(own.generation_id)
+        assert own.rest()[-1].name == "done"
+
+
+class TestSockets:
+    def test_one_that_is_told_nothing_from_here_is_closed_at_once(self, alice_online, alice, server):
+        generation = left_by("elsewhere:1:1", alice, content="Because")
+        with alice_online.socket() as idle, alice_online.socket() as watching, alice_online.send(model_name=UNENDING):
+            assert idle.ask(action="ping")["event"] == "pong"
+            watching.tell(action="attach", generation_id=str(generation.pk))
+            watching.ask(action="ping")
+            begin_drain(server, seconds=20)
+            assert (close_code(idle), close_code(watching)) == (GOING_DOWN, GOING_DOWN)
+            with alice_online.socket() as late:
+                assert close_code(late) == GOING_DOWN
+
+    def test_one_that_watches_what_is_written_here_is_closed_when_that_has_ended(self, alice_online, server):
+        with alice_online.socket() as socket:
+            socket.send(model_name=UNENDING)
+            [created] = [frame for frame in socket.until("token") if frame["event"] == "message_created"]
+            begin_drain(server, seconds=20)
+
+            socket.send("And now?", model_name="script:tokens-1", request_id="r")
+            refused = socket.until("error")[-1]
+            assert (refused["request_id"], refused["data"]["code"]) == ("r", "server_busy")
+            assert refused["data"]["retryable"]
+
+            socket.tell(action="stop", generation_id=created["generation_id"])
+            assert socket.until("done")[-1]["data"]["status"] == "stopped"
+            assert close_code(socket) == GOING_DOWN
+
+    def test_one_whose_reply_does_not_finish_is_told_so_first(self, alice_online, server):
+        with alice_online.socket() as socket:
+            socket.send(model_name=UNENDING)
+            socket.until("token")
+            begin_drain(server, seconds=0.05).result(10)
+            assert socket.until("error")[-1]["data"]["code"] == "interrupted"
+            assert close_code(socket) == GOING_DOWN
 
 
 def test_what_has_been_said_can_still_be_read(alice_online, server):

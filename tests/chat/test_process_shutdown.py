@@ -76,22 +76,33 @@ async def test_a_second_signal_ends_the_process_at_once(home, start_server, kind
         assert ended["status"] == "interrupted"
 
 
-async def test_who_is_still_connected_is_told_to_come_back_later(home, start_server):
-    server = start_server(home, CHAT_DRAIN_SECONDS=30)
-    async with server.client() as client, connected(server) as websocket:
+@either_server
+async def test_a_connection_that_is_kept_open_is_closed_so_that_a_proxy_takes_another_process(home, start_server, kind):
+    server = start_server(home, kind, CHAT_DRAIN_SECONDS=30)
+    async with server.client() as client:
         watch = Watch.ask(client, TWO_SECONDS)
         await until(lambda: watch.text)
         assert (await client.get("/api/conversations")).status_code == 200  # leaves a connection open for the next
         server.signal(signal.SIGTERM)
         await until_closed(server)
 
-        refused = await client.post("/api/chat/stream", json={"message": "Hello", "model_name": TWO_SECONDS})
-        assert (refused.status_code, refused.json()["errors"][0]["code"]) == (503, "server_busy")
-        assert refused.headers["Retry-After"]
-        await websocket.send(orjson.dumps({"action": "send", "message": "Hello", "request_id": "1"}).decode())
-        frame = orjson.loads(await websocket.recv())
-        assert (frame["event"], frame["data"]["code"], frame["data"]["retryable"]) == ("error", "server_busy", True)
-        await watch.ended()
+        # Over the old connection it would be 503; a request that found no connection can be sent elsewhere.
+        with pytest.raises(httpx.ConnectError):
+            await client.post("/api/chat/stream", json={"message": "Hello", "model_name": TWO_SECONDS})
+        assert (await watch.ended()).last.name == "done"
+
+
+@either_server
+async def test_a_socket_at_rest_is_closed_with_word_to_connect_anew(home, start_server, kind):
+    server = start_server(home, kind, CHAT_DRAIN_SECONDS=30)
+    async with server.client() as client, connected(server) as websocket:
+        watch = Watch.ask(client, TWO_SECONDS)
+        await until(lambda: watch.text)
+        server.signal(signal.SIGTERM)
+        await websocket.wait_closed()
+        assert websocket.close_code == 1012
+        assert watch.last.name == "token"
+        assert (await watch.ended()).last.name == "done"
 
 
 async def test_a_socket_too_gets_all_of_a_reply_that_finishes(home, start_server):
