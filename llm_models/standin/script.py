@@ -6,6 +6,7 @@ script:tokens-200-rate-30-think-20 writes 20 pieces of thinking and 200 of text,
   what is written
     tokens-N      N pieces of text: "tok1 ", "tok2 " ... (40)
     think-N       N pieces of thinking first: "think1 " ...; such a model has the capability "thinking"
+    word-WORD     pieces "WORD1 ", "WORD2 " ... instead, so that a text shows whose it is
     unicode       emoji, CJK, combining marks, right-to-left text instead of "tok"
     bigline-KB    the first piece is this many KiB long
     tools         a tool call in an object of its own, before the last one
@@ -69,6 +70,7 @@ class Script:
 
     tokens: int = 40
     think: int = 0
+    word: str = "tok"
     unicode: bool = False
     bigline: int = 0
     tools: bool = False
@@ -103,7 +105,7 @@ class Script:
         return [f"think{number} " for number in range(1, self.think + 1)]
 
     def _word(self, number: int) -> str:
-        return UNICODE_SAMPLES[number % len(UNICODE_SAMPLES)] if self.unicode else "tok"
+        return UNICODE_SAMPLES[number % len(UNICODE_SAMPLES)] if self.unicode else self.word
 
 
 @lru_cache(maxsize=1024)

@@ -123,6 +123,10 @@ async def test_difficult_text_arrives_to_the_byte(http, model):
     assert said(response) == text_of(model)
 
 
+async def test_a_text_can_bear_the_mark_of_its_user(http):
+    assert said(await http.post("/api/chat", json=ask("script:word-alice-tokens-3"))) == "alice1 alice2 alice3 "
+
+
 async def test_generate_answers_in_its_own_shape(http):
     response = await http.post("/api/generate", json={"model": "script:tokens-2-think-1", "prompt": "Hi"})
 
