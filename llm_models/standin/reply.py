@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from llm_models.standin.asks import Ask
@@ -33,7 +34,13 @@ class Reply:
 
 
 def scripted_reply(script: Script, ask: Ask, room: int | None) -> Reply:
-    thinking = script.thinking if ask.think else []
+    return _scripted(script, bool(ask.think), room)
+
+
+@lru_cache(maxsize=64)
+def _scripted(script: Script, thinks: bool, room: int | None) -> Reply:
+    """Made once for however many ask: hundreds may, for thousands of pieces each."""
+    thinking = script.thinking if thinks else []
     reply = _reply(thinking, script.text, chunk=max(script.chunk, 1), room=room)
     parts, last = list(reply.parts), reply.last
     if script.lasttext and parts:
