@@ -13,7 +13,6 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from drf_standardized_errors.handler import exception_handler
 from rest_framework.exceptions import (
-    APIException,
     AuthenticationFailed,
     NotFound,
     ParseError,
@@ -41,6 +40,7 @@ from streams.threads import in_database_thread
 UNAUTHENTICATED = 4401
 FORBIDDEN = 4403
 THROTTLED = 4429
+INTERNAL_ERROR = 1011
 GOING_DOWN = 1012  # "Service Restart" in the registry of close codes
 
 Frame = dict[str, Any]
@@ -70,6 +70,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self._refuse(exc, FORBIDDEN)
         except Throttled as exc:
             await self._refuse(exc, THROTTLED)
+        except Exception as exc:
+            await self._refuse(exc, INTERNAL_ERROR)
         else:
             self.holder = holder
             self.reading.enter_context(engine.reader(self._move_on))
@@ -81,7 +83,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self._unwatch_all()
         self._leave_all()
 
-    async def _refuse(self, exc: APIException, code: int) -> None:
+    async def _refuse(self, exc: Exception, code: int) -> None:
         await self._tell({}, event="error", data=_error_data(exc))
         await self._close(code)
 
@@ -173,7 +175,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
     def _unwatch(self, generation_id: UUID, watch: asyncio.Task[None]) -> None:
         if self.watches.get(generation_id) is watch:
             del self.watches[generation_id]
-        if engine.is_draining:
+        if not watch.cancelled() and watch.exception():
+            # The client waits for events that nobody will tell.
+            tasks.spawn(self._close(INTERNAL_ERROR), name="websocket close")
+        elif engine.is_draining:
             self._move_on()
 
     def _move_on(self) -> None:

@@ -1,12 +1,17 @@
 """What a reader is told of a run whose log is not here: what the database holds of it."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
+from django import db
+
 from streams.events import Event, Numbered
 from streams.threads import in_database_thread
+
+logger = logging.getLogger(__name__)
 
 LOOK_AGAIN_SECONDS = 1.0
 
@@ -19,12 +24,15 @@ class Closed:
     events: Sequence[Event] | None
 
 
+UNKNOWN = Closed(0, None)  # the database is away just now
+
+
 async def follow(
     look: Callable[[], Closed | None], after: int, idle: float | None
 ) -> AsyncGenerator[list[Numbered] | None, None]:
     """Wait for the end, if it still runs somewhere else, and tell the rest at once. `look` is None: it was deleted."""
     said = monotonic()
-    while found := await in_database_thread(look)():
+    while found := await seen(look):
         if found.events is not None:
             if numbered := rest(found.last_seq, found.events, after):
                 yield numbered
@@ -33,6 +41,14 @@ async def follow(
             said = monotonic()
             yield None
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+async def seen(look: Callable[[], Closed | None]) -> Closed | None:
+    try:
+        return await in_database_thread(look)()
+    except db.Error as exc:
+        logger.warning("Cannot look whether a run has ended: %s", exc)
+        return UNKNOWN
 
 
 def rest(last_seq: int, events: Sequence[Event], after: int) -> list[Numbered]:

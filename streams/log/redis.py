@@ -71,7 +71,8 @@ class RedisLogs(MemoryLogs):
     async def elsewhere(
         self, run_id: UUID, look: Callable[[], replay.Closed | None], after: int, idle: float | None
     ) -> AsyncGenerator[list[Numbered] | None, None]:
-        found = await in_database_thread(look)()
+        while (found := await replay.seen(look)) is replay.UNKNOWN:
+            await asyncio.sleep(TRY_AGAIN_SECONDS)
         if found is None:
             return
         if after > found.last_seq:

@@ -1,0 +1,70 @@
+"""The database goes away for a moment, while someone watches what another process writes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from chat.engine import engine
+from chat.models import Generation
+from streams import replay
+from tests.chat.test_reaper import left_by, reap
+from tests.chat.test_websocket import close_code
+from tests.live import wait_until
+
+INTERNAL_ERROR = 1011
+
+
+@pytest.fixture
+def elsewhere(alice) -> Generation:
+    """A reply whose process, on another host, was heard of for the last time a minute ago."""
+    return left_by("elsewhere:1:1", alice, content="Because", silent_for=60)
+
+
+class Failing:
+    """A function that raises this so often before it does its work."""
+
+    def __init__(self, function: Callable[..., Any], exception: Exception, times: int) -> None:
+        self.function = function
+        self.exception = exception
+        self.left = times
+
+    def __call__(self, *args: Any) -> Any:
+        if self.left:
+            self.left -= 1
+            raise self.exception
+        return self.function(*args)
+
+
+def test_a_watcher_outlasts_it_and_is_told_the_end(alice_online, elsewhere, monkeypatch):
+    failing = Failing(engine.find, OperationalError("It is away."), times=10)
+    monkeypatch.setattr(replay, "LOOK_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(engine, "find", failing)
+    with alice_online.socket() as socket, alice_online.watch(elsewhere.pk) as watching:
+        socket.tell(action="attach", generation_id=str(elsewhere.pk))
+        wait_until(lambda: not failing.left)
+        reap()
+        assert [told.name for told in watching.rest()] == ["snapshot", "error"]
+        assert socket.until("error")[-1]["data"]["code"] == "interrupted"
+
+
+def test_a_socket_is_closed_if_a_bug_ends_what_it_watches(alice_online, elsewhere, server, monkeypatch):
+    server.may_log = ["websocket watch crashed"]
+    monkeypatch.setattr(engine, "find", Failing(engine.find, RuntimeError("A bug."), times=1))
+    with alice_online.socket() as socket:
+        socket.tell(action="attach", generation_id=str(elsewhere.pk))
+        assert close_code(socket) == INTERNAL_ERROR
+
+
+def test_a_socket_that_cannot_be_opened_now_says_so(alice_online, server, monkeypatch):
+    from accounts import keys
+
+    server.may_log = ["Server Error"]
+    monkeypatch.setattr(keys, "authenticate", Failing(keys.authenticate, OperationalError("It is away."), times=1))
+    with alice_online.socket() as socket:
+        refused = socket.hear()
+        assert (refused["event"], refused["data"]["retryable"]) == ("error", True)
+        assert close_code(socket) == INTERNAL_ERROR
+    with alice_online.socket() as socket:
+        assert socket.ask(action="ping")["event"] == "pong"
