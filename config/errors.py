@@ -1,15 +1,27 @@
 """The API's one error shape, also where no view was reached. Pages for people keep Django's own."""
 
+from django import db
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from drf_standardized_errors import handler
 from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 
+from streams.errors import ServerBusy
+
 API = "/api/"
 
 
+# Not reached, restarted, locked, without room: what passes. Other errors of the database are bugs of ours.
+DATABASE_AWAY = (db.OperationalError, db.InterfaceError)
+
+
 class ExceptionHandler(handler.ExceptionHandler):
+    def convert_known_exceptions(self, exc: Exception) -> Exception:
+        if isinstance(exc, DATABASE_AWAY):
+            return ServerBusy("The database cannot be used just now. Try again in a moment.")
+        return super().convert_known_exceptions(exc)
+
     def report_exception(self, exc: APIException, response: Response) -> None:
         """A refusal that we give on purpose, such as "Ollama is away", is no crash to be reported with a traceback."""
         if not isinstance(self.exc, APIException):

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
+from accounts import keys
 from chat.engine import engine
 from chat.models import Generation
 from streams import replay
 from tests.chat.test_reaper import left_by, reap
 from tests.chat.test_websocket import close_code
-from tests.live import wait_until
+from tests.live import error_of, wait_until
 
 INTERNAL_ERROR = 1011
 
@@ -58,13 +59,28 @@ def test_a_socket_is_closed_if_a_bug_ends_what_it_watches(alice_online, elsewher
 
 
 def test_a_socket_that_cannot_be_opened_now_says_so(alice_online, server, monkeypatch):
-    from accounts import keys
-
-    server.may_log = ["Server Error"]
+    server.may_log = ["The database cannot be used"]
     monkeypatch.setattr(keys, "authenticate", Failing(keys.authenticate, OperationalError("It is away."), times=1))
     with alice_online.socket() as socket:
         refused = socket.hear()
-        assert (refused["event"], refused["data"]["retryable"]) == ("error", True)
+        assert (refused["event"], refused["data"]["code"], refused["data"]["retryable"]) == (
+            "error",
+            "server_busy",
+            True,
+        )
         assert close_code(socket) == INTERNAL_ERROR
     with alice_online.socket() as socket:
         assert socket.ask(action="ping")["event"] == "pong"
+
+
+def test_requests_are_told_to_come_back(alice_online, server, monkeypatch):
+    server.may_log = ["The database cannot be used"]
+    failing = Failing(keys.authenticate, OperationalError("It is away."), times=2)
+    monkeypatch.setattr(keys, "authenticate", failing)
+    for refused in (
+        alice_online.http.get("/api/conversations"),
+        alice_online.http.post("/api/chat/stream", json={"message": "Hello"}),
+    ):
+        assert (refused.status_code, error_of(refused)["code"]) == (503, "server_busy")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert "away" not in refused.text
