@@ -1,5 +1,6 @@
 """Two server processes on one database: neither takes the other's replies for lost, and both can be asked."""
 
+import signal
 import time
 
 import pytest
@@ -65,6 +66,25 @@ async def test_a_reply_can_be_stopped_at_the_other_server(pair, upstream):
         await until(lambda: upstream.stats["client_closed_early"] == 1)
         _, reply = await messages(there, watch.created["conversation_id"])
         assert (reply["status"], reply["content"]) == ("stopped", watch.text)
+
+
+async def test_a_reader_is_sent_on_when_the_server_goes_down_that_does_not_write_the_reply(pair):
+    first, second = pair
+    async with first.client() as here, second.client() as there:
+        original = Watch.ask(here, FIVE_SECONDS)
+        await until(lambda: original.text)
+        elsewhere = Watch.resume(there, original.generation_id)
+        await until(lambda: elsewhere.status)
+        second.signal(signal.SIGTERM)
+        await elsewhere.ended()  # in good order
+        assert "done" not in elsewhere.names
+        assert "done" not in original.names
+        assert await second.wait_for_end() == 0
+
+        seen = elsewhere.events[-1].seq if elsewhere.events else 0
+        rest = await Watch.resume(here, original.generation_id, after=seen).ended()
+        assert elsewhere.text + rest.text == text_of(FIVE_SECONDS)
+        assert rest.last == (await original.ended()).last
 
 
 async def test_only_the_dead_servers_replies_are_interrupted(pair):
