@@ -171,10 +171,10 @@ class ServerProcess(HttpProcess):
 class NginxProcess(HttpProcess):
     """nginx with the files of deploy/, before the processes at these ports."""
 
-    def __init__(self, home: Home, ports: Sequence[int], directory: Path) -> None:
+    def __init__(self, home: Home, ports: Sequence[int], directory: Path, port: int = 0) -> None:
         assert NGINX, "nginx is not installed."
         self.home = home
-        self.port = free_port()
+        self.port = port or free_port()
         config = directory / "nginx.conf"
         config.write_text(_nginx_config(self.port, ports, directory))
         arguments = ["-p", str(directory), "-c", str(config)]
