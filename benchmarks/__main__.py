@@ -10,6 +10,7 @@ from benchmarks import (
     delete,
     exporting,
     first_token,
+    fleet,
     footprint,
     history,
     importing,
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Pace], list[Figure]]] = {
     "exporting": exporting.run,
     "importing": importing.run,
     "footprint": footprint.run,
+    "fleet": fleet.run,
 }
 
 

@@ -42,6 +42,9 @@ class Stream(asyncio.Protocol):
         self.group = group["name"]
         self.text: str = group["text"]
         self.gaps = array("d")
+        self.rate: float = group["rate"]
+        self.lags = array("d")
+        self._newest = 0
         self.place = 0
         self.first_token_after: float | None = None
         self.has_ended = False
@@ -96,7 +99,20 @@ class Stream(asyncio.Protocol):
             if not self._last_at:
                 self._first_token(now)
             self._last_at = now
+            if self.rate and self._clock.is_running:
+                self._note_lag(now)
         self.has_ended = self.has_ended or self._end in self._recent
+
+    def _note_lag(self, now: float) -> None:
+        """How late the oldest token of what came is, by a clock that the fastest one of the stream will set."""
+        if numbers := NUMBERED_TOKEN.findall(self._recent):
+            oldest, self._newest = self._newest + 1, int(numbers[-1])
+            if oldest <= self._newest:
+                self.lags.append(now - oldest / self.rate)
+
+    def lateness(self) -> list[float]:
+        first = min(self.lags, default=0.0)
+        return [lag - first for lag in self.lags]
 
     def _first_token(self, now: float) -> None:
         self.first_token_after = now - self._began_at
@@ -162,10 +178,16 @@ class Moment:
         place: dict[str, int] = {}
         for stream in streams:
             place[stream.group] = place.get(stream.group, 0) + stream.find_place()
-        cpu = {name: sum(process.cpu_times()[:2]) for name, process in watched.items()}
+        cpu = {name: _cpu_seconds(process) for name, process in watched.items()}
         rss = {name: process.memory_info().rss for name, process in watched.items()}
         machine = psutil.cpu_times()
         return cls(time.perf_counter(), place, cpu, rss, sum(machine) - machine.idle - machine.iowait)
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    """With those of its children, also of such as have ended."""
+    children = [child.cpu_times()[:2] for child in process.children(recursive=True)]
+    return sum(process.cpu_times()[:4]) + sum(map(sum, children))
 
 
 async def play(load: dict[str, Any]) -> dict[str, Any]:
@@ -231,11 +253,15 @@ def _told(load: dict[str, Any], streams: list[Stream], before: Moment, after: Mo
 
 def _seen(streams: list[Stream]) -> dict[str, Any]:
     gaps = sorted(1000 * gap for stream in streams for gap in stream.gaps)
+    lags = sorted(1000 * late for stream in streams for late in stream.lateness())
     return {
         "first_tokens": [1000 * after for stream in streams if (after := stream.first_token_after) is not None],
         "gap_p50": statistics.median(gaps) if gaps else 0.0,
         "gap_p99": gaps[len(gaps) * 99 // 100] if gaps else 0.0,
         "gap_max": gaps[-1] if gaps else 0.0,
+        "late_p50": statistics.median(lags) if lags else 0.0,
+        "late_p99": lags[len(lags) * 99 // 100] if lags else 0.0,
+        "late_max": lags[-1] if lags else 0.0,
         "ended": sum(stream.has_ended for stream in streams),
         "exact": sum(stream.is_exact for stream in streams),
         "troubles": sorted({stream.trouble for stream in streams if stream.trouble})[:MOST_TROUBLES],

@@ -32,6 +32,8 @@ class Group:
     text: str = ""
     """What the tokens must join to, if that is to be checked."""
     stops_reading: bool = False
+    rate: float = 0.0
+    """How many tokens a second there should be, if it is to be told how late they come."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Load:
     window: float = 0.0
     longest: float = 120.0
     watch: dict[str, int] = field(default_factory=dict)
-    """Processes whose CPU and memory are measured, by what we call them."""
+    """Processes whose CPU (with their children's) and memory are measured, by what we call them."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ class Seen:
     gap_p50: float
     gap_p99: float
     gap_max: float
+    late_p50: float
+    late_p99: float
+    late_max: float
     ended: int
     exact: int
     troubles: list[str]
