@@ -15,6 +15,7 @@ QUICK := --ignore-glob='*/test_process_*' --ignore-glob='*/test_fuzz_*' --ignore
 
 # What browsers, slow clients and first starts see is the same on PostgreSQL; and some have no database.
 ANYWHERE := --ignore-glob='*/test_browser_*' --ignore=tests/chat/test_process_clients.py --ignore=tests/config/test_serve.py \
+	--ignore=tests/chat/test_process_chaos.py \
 	--ignore=tests/deploy/test_deployment_files.py --ignore=tests/deploy/test_process_image.py \
 	--ignore=tests/deploy/test_process_nginx.py --ignore=tests/llm_models/standin --ignore=tests/docs --ignore=tests/benchmarks \
 	--ignore=tests/config/test_env.py --ignore=tests/config/test_checks.py --ignore=tests/config/test_grafana.py \

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from benchmarks import (
+    chaos,
     crowd,
     delete,
     exporting,
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[Pace], list[Figure]]] = {
     "importing": importing.run,
     "footprint": footprint.run,
     "fleet": fleet.run,
+    "chaos": chaos.run,
 }
 
 

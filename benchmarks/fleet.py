@@ -62,7 +62,7 @@ def _running(kind: str) -> Iterator[Fleet]:
     }
     with (
         tempfile.TemporaryDirectory(prefix="colloquy-fleet-") as directory,
-        fleet(Path(directory), kind=kind, **limits) as running,
+        fleet(Path(directory), 3 * [kind], **limits) as running,
     ):
         running.make_users(USERS)
         _make_known(running)

@@ -163,14 +163,14 @@ def _wait_until_healthy(part: Part) -> None:
 
 @contextmanager
 def fleet(
-    directory: Path, servers: int = 3, kind: str = "daphne", postgres_directory: Path | None = None, **settings: object
+    directory: Path, kinds: Sequence[str] = 3 * ("daphne",), postgres_directory: Path | None = None, **settings: object
 ) -> Iterator[Fleet]:
     """Running and migrated, from here to the end of the block. `directory` is there, and empty."""
     directory.chmod(0o755)  # for the user that PostgreSQL runs as
     with ExitStack() as ending:
 
-        def part(name: str, start: Callable[[int], Process], port: int = 0, **how: signal.Signals) -> Part:
-            port = port or free_port()
+        def part(name: str, start: Callable[[int], Process], **how: signal.Signals) -> Part:
+            port = free_port()
             begun = Part(name, lambda: start(port), port, **how)
             ending.callback(begun.end)
             return begun
@@ -194,13 +194,14 @@ def fleet(
         }
         home.manage("migrate", "--verbosity", "0")
         count = iter(range(1, sys.maxsize))
-        started = [
-            part(f"server {number}", lambda port: ServerProcess(home, kind, port, next(count), {}))
-            for number in range(1, servers + 1)
-        ]
+
+        def server(kind: str) -> Callable[[int], Process]:
+            return lambda port: ServerProcess(home, kind, port, next(count), {})
+
+        started = [part(f"server {number}", server(kind)) for number, kind in enumerate(kinds, start=1)]
         (directory / "nginx").mkdir()
-        ports, nginx_port = [server.port for server in started], free_port()
-        nginx = part("nginx", lambda port: NginxProcess(home, ports, directory / "nginx", port), nginx_port)
+        ports = [server.port for server in started]
+        nginx = part("nginx", lambda port: NginxProcess(home, ports, directory / "nginx", port))
         running = Fleet(home, ollama, postgres, redis, started, nginx)
         running.wait_until_healthy()
         yield running
