@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 0.9  # with the time that writing takes, a crash costs at most a second of what was brought
 LAST_SAVES_SECONDS = 10.0
+# Of hundreds of runs that end together: the next checkpoint, their sign of life, waits for these and not for all.
+SETTLED_AT_ONCE = 4
 
 Row = TypeVar("Row", bound=RunRow)
 
@@ -39,6 +41,7 @@ class Engine(ABC, Generic[Row]):
         self._lives: set[asyncio.Task[None]] = set()
         self._checkpointing: asyncio.Task[None] | None = None
         self._hurry: asyncio.Event  # a run waits for the next checkpoint
+        self._settling: asyncio.Semaphore
         self._readers: set[Callable[[], None]] = set()
         mailbox.on(f"stop {self.kind}")(self._stop_here)
         for status in RunRow.RUNNING:
@@ -148,9 +151,10 @@ class Engine(ABC, Generic[Row]):
     def _launch(self, run: Run) -> None:
         if self._checkpointing is None or self._checkpointing.done():
             self._hurry = asyncio.Event()
+            self._settling = asyncio.Semaphore(SETTLED_AT_ONCE)
             self._checkpointing = tasks.spawn(self._keep_checkpointing(), name=f"checkpoints of {self.kind}")
         key = run.row.pk
-        run.begin(self.logs.create(key, settings.CHAT_LOG_SECONDS, run.so_far), self._hurry.set)
+        run.begin(self.logs.create(key, settings.CHAT_LOG_SECONDS, run.so_far), self._hurry.set, self._settling)
         self._runs[key] = run
         life = tasks.spawn(run.live(), name=f"{type(run.row).__name__} {key}", context=run.context)
         self._lives.add(life)

@@ -48,6 +48,7 @@ class Run(ABC):
         self.loop: asyncio.AbstractEventLoop
         self.log: Log
         self._hurry: Callable[[], None]
+        self._settling: asyncio.Semaphore
         self._was_checkpointed = asyncio.Event()
         self._numbers = row.last_seq  # how far they are saved
         self._working: asyncio.Task[None] | None = None
@@ -87,11 +88,12 @@ class Run(ABC):
         """What the log is to tell with each line of this run."""
         return {"run_id": str(self.row.pk)}
 
-    def begin(self, log: Log, hurry: Callable[[], None]) -> None:
-        """On the loop on which it is to live. `hurry` asks for a checkpoint now."""
+    def begin(self, log: Log, hurry: Callable[[], None], settling: asyncio.Semaphore) -> None:
+        """On the loop on which it is to live. `hurry` asks for a checkpoint now; to end, it waits for `settling`."""
         self.loop = asyncio.get_running_loop()
         self.log = log
         self._hurry = hurry
+        self._settling = settling
         for event in self.opening:
             log.append(event)
 
@@ -164,7 +166,8 @@ class Run(ABC):
         kind = type(self.row).__name__
         while True:
             try:
-                return await in_saving_thread(self.save)(ending)
+                async with self._settling:
+                    return await in_saving_thread(self.save)(ending)
             except db.Error:
                 metrics.SAVE_FAILURES.inc()
                 logger.exception("%s %s cannot be saved; trying again in %.1f s", kind, self.row.pk, delay)

@@ -1,12 +1,15 @@
 import time
+from contextlib import ExitStack
 from functools import partial
 from threading import Barrier
 
 import pytest
 from django.db import connection, transaction
 from django.db.models import F
+from django.utils import timezone
 
 from chat.models import Generation
+from chat.run import GenerationRun
 from conversations.models import Message
 from llm_models.standin import text_of
 from streams import threads
@@ -60,6 +63,27 @@ def test_a_silent_reply_gives_signs_of_life(alice_online):
     with alice_online.send(model_name=UNENDING) as reply:
         first = generation_of(reply.generation_id).heartbeat_at
         wait_until(lambda: generation_of(reply.generation_id).heartbeat_at > first)
+
+
+def test_those_that_wait_to_be_settled_give_signs_of_life(alice_online, monkeypatch):
+    save = GenerationRun.save
+
+    def save_slowly(run, ending):
+        time.sleep(0.1)
+        return save(run, ending)
+
+    monkeypatch.setattr(GenerationRun, "save", save_slowly)
+    with ExitStack() as opened:
+        replies = [opened.enter_context(alice_online.send(model_name=UNENDING)) for _ in range(40)]
+        generations = [generation_of(reply.generation_id) for reply in replies]
+        last = generations[-1]
+        for generation in generations:
+            alice_online.stop(generation.pk)
+        stopped_at = timezone.now()
+
+        wait_until(lambda: generation_of(last.pk).heartbeat_at > stopped_at)
+        assert Generation.objects.running().count() > 5
+        wait_until(lambda: not Generation.objects.running().exists())
 
 
 def test_the_first_token_is_noted_while_the_reply_streams(alice_online):
