@@ -10,7 +10,6 @@ from chat.models import Generation, GenerationQuerySet
 from chat.opening import open_run
 from chat.replay import last_event, snapshot
 from streams.engine import Engine
-from streams.errors import ServerBusy
 from streams.events import Event
 from streams.workers import worker_id
 
@@ -26,12 +25,11 @@ class Generations(Engine[Generation]):
 
         A key that was used before gives the generation that it made then. Raises what the client is to be told.
         """
-        if self.is_draining:
-            raise ServerBusy
-        opened = open_run(user, ask, idempotency_key, worker_id())
-        if isinstance(opened, Generation):
-            return opened
-        self.launch(opened)
+        with self.beginning():
+            opened = open_run(user, ask, idempotency_key, worker_id())
+            if isinstance(opened, Generation):
+                return opened
+            self.launch(opened)
         audience.tell(opened.created)
         return opened.generation
 

@@ -143,7 +143,7 @@ class Server(daphne.server.Server):
         """Stopping would throw away what was said and not yet taken. Who is too slow comes back for it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_SECONDS):
-                while reactor.getWriters() or any(map(_is_streaming, self.connections.items())):
+                while reactor.getWriters() or any(map(_is_owed, self.connections.items())):
                     await asyncio.sleep(0.05)
 
 
@@ -152,10 +152,10 @@ def _stop() -> None:
         reactor.stop()
 
 
-def _is_streaming(connection: tuple[Any, dict[str, Any]]) -> bool:
-    """It is a response that has begun and not ended, or a socket whose client has not answered the close yet."""
-    _protocol, details = connection
-    return "tap" in details and "disconnected" not in details
+def _is_owed(connection: tuple[Any, dict[str, Any]]) -> bool:
+    """It is a request whose answer has not ended, or a socket whose client has not answered the close yet."""
+    protocol, details = connection
+    return "disconnected" not in details and ("tap" in details or isinstance(protocol, WebRequest))
 
 
 def _begins_stream(message: dict[str, Any]) -> bool:

@@ -119,19 +119,18 @@ class Pulls(Engine[PullJob]):
 
         Raises what the client is to be told: an invalid name, Ollama away.
         """
-        if self.is_draining:
-            raise ServerBusy
-        await_on_loop(ollama.version())  # rather a 503 now than a job that has failed a moment later
-        for _ in range(TRIES):
-            if job := self._under_way(model_name):
+        with self.beginning():
+            await_on_loop(ollama.version())  # rather a 503 now than a job that has failed a moment later
+            for _ in range(TRIES):
+                if job := self._under_way(model_name):
+                    return job
+                try:
+                    job = self._new(user, model_name)
+                except IntegrityError:
+                    continue  # someone was faster, and may have ended since
+                self.launch(PullRun(job))
                 return job
-            try:
-                job = self._new(user, model_name)
-            except IntegrityError:
-                continue  # someone was faster, and may have ended since
-            self.launch(PullRun(job))
-            return job
-        raise ServerBusy
+            raise ServerBusy
 
     def stop(self, row: PullJob) -> bool:
         """Raises PullFinished."""

@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from threading import Lock
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from django.conf import settings
 
 from streams import mailbox, metrics, replay, tasks
+from streams.errors import ServerBusy
 from streams.events import Event, Numbered
 from streams.log.memory import MemoryLogs
 from streams.log.redis import RedisLogs
@@ -43,6 +45,8 @@ class Engine(ABC, Generic[Row]):
         self._hurry: asyncio.Event  # a run waits for the next checkpoint
         self._settling: asyncio.Semaphore
         self._readers: set[Callable[[], None]] = set()
+        self._beginnings = 0
+        self._counting = Lock()
         mailbox.on(f"stop {self.kind}")(self._stop_here)
         for status in RunRow.RUNNING:
             metrics.RUNS.labels(self.kind, status).set_function(partial(self._how_many, status))
@@ -57,6 +61,19 @@ class Engine(ABC, Generic[Row]):
     @abstractmethod
     def closing(self, row: Row) -> Sequence[Event]:
         """What stands for all that a finished run has told: the last events, as the database has them."""
+
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """While the block lasts, a run is written to the database and launched. Raises ServerBusy if it is too late."""
+        with self._counting:
+            if self.is_draining:
+                raise ServerBusy
+            self._beginnings += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._beginnings -= 1
 
     def launch(self, run: Run) -> None:
         """Have the loop run it. Its rows are committed; on the thread that did so."""
@@ -104,9 +121,11 @@ class Engine(ABC, Generic[Row]):
 
     async def drain(self, seconds: float) -> None:
         """Take no more; let readers move on; give what runs so long to finish, then save it as interrupted."""
-        self.is_draining = True
+        with self._counting:
+            self.is_draining = True
         for move_on in list(self._readers):
             move_on()
+        await self._all_launched()
         if self._lives:
             logger.info("Waiting up to %s s for %s %s to finish", seconds, len(self._lives), self.kind)
             await asyncio.wait(self._lives, timeout=seconds)
@@ -114,6 +133,14 @@ class Engine(ABC, Generic[Row]):
             run.end(run.drained)
         if self._lives:
             await asyncio.wait(self._lives, timeout=LAST_SAVES_SECONDS)
+
+    async def _all_launched(self) -> None:
+        """What is in the database, and runs nowhere, would be found by the reaper only."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_SAVES_SECONDS):
+                while self._beginnings:
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0)  # launch() has left it to the loop
 
     async def checkpoint(self) -> None:
         """Save what all runs have brought, and end those that someone elsewhere wants stopped, or has taken away."""

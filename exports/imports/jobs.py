@@ -21,7 +21,6 @@ from exports.imports.events import ImportDone, ImportFailed, ImportProgress
 from exports.imports.file import Import, Wishes, opened
 from exports.models import ImportJob, ImportJobQuerySet
 from streams.engine import Engine
-from streams.errors import ServerBusy
 from streams.events import Event
 from streams.reaper import interrupt, lost
 from streams.run import RESERVED_NUMBERS, Ending, Run
@@ -138,19 +137,18 @@ class Imports(Engine[ImportJob]):
 
     def begin(self, owner: User, file: IO[bytes], name: str, dry_run: bool = False) -> ImportJob:
         """The job that imports this file, of which it takes a copy."""
-        if self.is_draining:
-            raise ServerBusy
-        copy = _copy_of(file)
-        job = ImportJob.objects.create(
-            owner=owner,
-            file_name=name[:200],
-            dry_run=dry_run,
-            status=ImportJob.Status.RUNNING,
-            worker_id=worker_id(),
-            last_seq=RESERVED_NUMBERS,
-            started_at=timezone.now(),
-        )
-        self.launch(ImportRun(job, copy))
+        with self.beginning():
+            copy = _copy_of(file)
+            job = ImportJob.objects.create(
+                owner=owner,
+                file_name=name[:200],
+                dry_run=dry_run,
+                status=ImportJob.Status.RUNNING,
+                worker_id=worker_id(),
+                last_seq=RESERVED_NUMBERS,
+                started_at=timezone.now(),
+            )
+            self.launch(ImportRun(job, copy))
         return job
 
     def stop(self, row: ImportJob) -> bool:

@@ -1,10 +1,15 @@
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
 
 from chat.engine import engine
+from chat.opening import open_run
 from llm_models.standin import text_of
 from tests.chat.test_reaper import left_by
 from tests.chat.test_websocket import close_code
-from tests.live import UNENDING, conversation_of, error_of, finished, reply_of, text_in, wait_until
+from tests.live import PATIENCE, UNENDING, conversation_of, error_of, finished, reply_of, text_in, wait_until
 
 GOING_DOWN = 1012
 
@@ -25,6 +30,26 @@ def test_running_replies_may_finish(alice_online, server):
     drained.result(5)
     assert text_in(events) == text_of(model)
     assert events[-1].name == "done"
+
+
+def test_one_that_is_being_opened_is_waited_for(alice_online, server, monkeypatch):
+    is_opening, may_go_on = Event(), Event()
+
+    def open_slowly(*args):
+        is_opening.set()
+        assert may_go_on.wait(PATIENCE)
+        return open_run(*args)
+
+    monkeypatch.setattr("chat.engine.open_run", open_slowly)
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(alice_online.ask, model_name="script:tokens-3")
+        assert is_opening.wait(PATIENCE)
+        drained = begin_drain(server, seconds=20)
+        with pytest.raises(TimeoutError):
+            drained.result(0.2)
+        may_go_on.set()
+        assert asking.result()[-1].name == "done"
+    drained.result(5)
 
 
 def test_those_that_do_not_are_saved_as_interrupted(alice_online, server, standin):

@@ -101,6 +101,7 @@ def test_a_refusal_is_told_alike_at_both_doors(
     alice_online, settings, clock, monkeypatch, setting, most, status, code, retry_after
 ):
     with alice_online.send(model_name=SPEECHLESS), alice_online.socket() as socket:
+        socket.ask(action="ping")  # it is open
         setattr(settings, setting, most)
         monkeypatch.setattr(engine, "is_draining", code == "server_busy")
 
