@@ -15,7 +15,6 @@ QUICK := --ignore-glob='*/test_process_*' --ignore-glob='*/test_fuzz_*' --ignore
 
 # What browsers, slow clients and first starts see is the same on PostgreSQL; and some have no database.
 ANYWHERE := --ignore-glob='*/test_browser_*' --ignore=tests/chat/test_process_clients.py --ignore=tests/config/test_serve.py \
-	--ignore=tests/chat/test_process_chaos.py \
 	--ignore=tests/deploy/test_deployment_files.py --ignore=tests/deploy/test_process_image.py \
 	--ignore=tests/deploy/test_process_nginx.py --ignore=tests/llm_models/standin --ignore=tests/docs --ignore=tests/benchmarks \
 	--ignore=tests/config/test_env.py --ignore=tests/config/test_checks.py --ignore=tests/config/test_grafana.py \
@@ -25,6 +24,10 @@ ANYWHERE := --ignore-glob='*/test_browser_*' --ignore=tests/chat/test_process_cl
 	--ignore=tests/llm_models/test_window.py --ignore-glob='tests/streams/test_*log.py' \
 	--ignore=tests/streams/test_tasks.py --ignore=tests/streams/test_workers.py \
 	--ignore=tests/config/test_patterns.py --ignore=tests/config/test_forged_requests.py
+
+# Many processes are for PostgreSQL. Where it is at hand, what is about them need not run on SQLite as well.
+ELSEWHERE := --ignore=tests/chat/test_process_chaos.py --ignore=tests/chat/test_process_fleet.py \
+	--ignore=tests/accounts/test_process_proxy.py
 
 # Both databases at once, PostgreSQL with Redis beside it. What it has to say is shown when SQLite has done.
 test: .venv/dev
@@ -45,7 +48,7 @@ test: .venv/dev
 
 on-sqlite: .venv/dev
 	@echo "=== On SQLite"
-	@env -u DATABASE_URL -u REDIS_URL $(VENV)/python -m pytest
+	@env -u DATABASE_URL -u REDIS_URL $(VENV)/python -m pytest $(if $(TEST_POSTGRES_URL),$(ELSEWHERE))
 
 on-postgresql: .venv/dev
 	@DATABASE_URL="$$TEST_POSTGRES_URL" REDIS_URL="$$TEST_REDIS_URL" $(VENV)/python -m pytest $(ANYWHERE) \
