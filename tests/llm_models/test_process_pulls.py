@@ -79,8 +79,8 @@ async def test_ctrl_c_cancels_it_and_the_next_goes_on_from_there(home, upstream,
 async def test_the_command_watches_what_a_server_pulls_already(home, start_server, pull_model):
     server = start_server(home)
     async with server.client() as client:
-        told = (await client.post("/api/models/pull", json={"model_name": "pull:steps-40-ms-50"})).json()
-        watching = pull_model("pull:steps-40-ms-50")
+        told = (await client.post("/api/models/pull", json={"model_name": "pull:steps-80-ms-50"})).json()
+        watching = pull_model("pull:steps-80-ms-50")
 
         assert watching.wait() == 0
         assert (await client.get("/api/models/pulls")).json()["count"] == 1
