@@ -61,7 +61,8 @@ class EventStreamResponse(HttpResponseBase):
         self.engine = engine
         self.run_id = run_id
         self.after = after
-        self["Cache-Control"] = "no-store, no-cache, no-transform"
+        # Not "no-store": Chromium would then report streams that ended well as broken off.
+        self["Cache-Control"] = "private, no-cache, no-transform"
         self["X-Accel-Buffering"] = "no"  # nginx would hold tokens back
 
     def follow(self) -> AsyncGenerator[list[Numbered] | None, None]:

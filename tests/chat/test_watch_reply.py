@@ -51,7 +51,7 @@ def test_the_answer_says_what_it_is(alice_online):
     with alice_online.send(model_name="script:tokens-1") as reply:
         assert reply.status == 200
         assert reply.headers["Content-Type"] == "text/event-stream"
-        assert reply.headers["Cache-Control"] == "no-store, no-cache, no-transform"
+        assert reply.headers["Cache-Control"] == "private, no-cache, no-transform"
         assert reply.headers["X-Accel-Buffering"] == "no"
         assert the(reply.rest(), "message_created").data["generation_id"] == reply.generation_id
 
