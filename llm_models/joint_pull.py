@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from llm_models.errors import OllamaError, OllamaUnavailable
 from llm_models.replies import PullLine
-from llm_models.servers import Server
+from llm_models.servers import Server, raise_what_counts
 
 Lines = asyncio.Queue[PullLine | None]
 
@@ -31,10 +31,7 @@ async def joint_pull(
             pull.cancel()
         await asyncio.wait(pulls)
     troubles = [trouble for pull in pulls if (trouble := pull.result())]
-    if grave := [trouble for trouble in troubles if not isinstance(trouble, OllamaUnavailable)]:
-        raise grave[0]
-    if len(troubles) == len(servers):
-        raise troubles[0]
+    raise_what_counts(troubles, len(servers), passable=OllamaUnavailable)
     yield PullLine("success")
 
 

@@ -39,7 +39,7 @@ from llm_models.replies import (
     read_object,
     read_pull_line,
 )
-from llm_models.servers import Server, Servers, union
+from llm_models.servers import Server, Servers, raise_what_counts, union
 
 __all__ = [
     "Chunk",
@@ -155,10 +155,7 @@ async def delete(name: str) -> None:
     for server in answers:
         server.has_changed()
     troubles = [told for told in answers.values() if told]
-    if grave := [trouble for trouble in troubles if not isinstance(trouble, ModelNotFound)]:
-        raise grave[0]
-    if len(troubles) == len(answers):
-        raise troubles[0]
+    raise_what_counts(troubles, len(answers), passable=ModelNotFound)
 
 
 async def version() -> str:

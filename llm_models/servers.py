@@ -232,6 +232,14 @@ def _to_be_told(troubles: Sequence[OllamaError]) -> OllamaError:
     return ([trouble for trouble in troubles if not isinstance(trouble, ModelNotFound)] or troubles)[-1]
 
 
+def raise_what_counts(troubles: Sequence[OllamaError], asked: int, passable: type[OllamaError]) -> None:
+    """Of the troubles of so many servers that were all asked. Passable ones count only if no server did better."""
+    if grave := [trouble for trouble in troubles if not isinstance(trouble, passable)]:
+        raise grave[0]
+    if len(troubles) == asked:
+        raise troubles[0]
+
+
 def union(lists: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Of the tags of several: each model once, as the newest of them tells it; the newest first."""
     newest: dict[str, dict[str, Any]] = {}
