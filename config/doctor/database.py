@@ -13,12 +13,11 @@ from django.apps import apps as django_apps
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
-from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 
 from chat.models import Generation
 from config.doctor.findings import ERROR, Finding, error, ok, told_by, warning
-from config.doctor.machine import LITTLE_DISK_BYTES
+from config.doctor.machine import LITTLE_DISK_BYTES, shown_size
 from conversations.models import SearchEntry
 from conversations.search import upkeep
 
@@ -87,8 +86,9 @@ def _whole(full: bool) -> Iterator[Finding]:
     yield _integrity(math.inf if full else QUICK_LOOK_SECONDS)
     free = shutil.disk_usage(_file().parent).free
     if free < LITTLE_DISK_BYTES:
-        shown = filesizeformat(free).replace("\xa0", " ")
-        yield warning("database's disk", f"{shown} are left at {_file().parent}.", "Make room, or move the database.")
+        yield warning(
+            "database's disk", f"{shown_size(free)} are left at {_file().parent}.", "Make room, or move the database."
+        )
 
 
 def _up_to_date() -> Iterator[Finding]:

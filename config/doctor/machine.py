@@ -14,6 +14,11 @@ LITTLE_DISK_BYTES = 2 * 1024**3
 FEW_FILES = 4096  # a stream takes two: one to its client, one to Ollama
 
 
+def shown_size(size: int) -> str:
+    """For a terminal: Django parts number and unit by a space that does not break."""
+    return filesizeformat(size).replace("\xa0", " ")
+
+
 def look() -> Iterator[Finding]:
     yield _data_dir()
     yield _disk()
@@ -33,7 +38,7 @@ def _data_dir() -> Finding:
 
 def _disk() -> Finding:
     disk = shutil.disk_usage(settings.DATA_DIR)
-    free = f"{filesizeformat(disk.free)} free of {filesizeformat(disk.total)}".replace("\xa0", " ")
+    free = f"{shown_size(disk.free)} free of {shown_size(disk.total)}"
     if disk.free < LITTLE_DISK_BYTES:
         return warning("disk", f"Little is left at {settings.DATA_DIR}: {free}.", "Make room, or move DATA_DIR.")
     return ok("disk", free)

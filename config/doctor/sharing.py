@@ -20,7 +20,7 @@ REDIS_SECONDS = 5.0
 
 
 def look() -> Iterator[Finding]:
-    url = getattr(settings, "REDIS_URL", "")
+    url = settings.REDIS_URL
     if not url:
         yield _alone()
         return
