@@ -18,7 +18,7 @@ REPLY = Histogram(
 )
 FIRST_TOKEN = Histogram(
     "colloquy_first_token_seconds",
-    "From the asking to the first token of a reply.",
+    "From the turn of a reply to its first token.",
     ["model"],
     buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300),
 )
