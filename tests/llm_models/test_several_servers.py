@@ -426,7 +426,7 @@ class TestPulling:
         progress = [event.data for event in told if event.name == "progress"]
         assert (progress[-1]["completed_bytes"], progress[-1]["total_bytes"]) == (4 * A_FILE, 4 * A_FILE)
         assert progress[-1]["status"] == "success"
-        assert [box.stats["pulls_finished"] for box in started] == [1, 1]
+        wait_until(lambda: [box.stats["pulls_finished"] for box in started] == [1, 1])
         assert operator.http.get(f"/api/models/{model}/info").status_code == 200
 
     def test_cancelling_hangs_up_on_all_of_them(self, boxes, operator):
