@@ -1,4 +1,4 @@
-# The server, as one process of several: docs/operations.md#with-docker tells how to run it.
+# The server, as one process of several: docs/deployment.md#with-docker tells how to run it.
 
 FROM python:3.11-bookworm AS packages
 RUN python -m venv /venv

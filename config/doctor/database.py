@@ -140,7 +140,7 @@ def _integrity(seconds: float) -> Finding:
     if told == "ok":
         return ok("integrity", "the file is whole")
     return error(
-        "integrity", f"The file is damaged: {told}.", "Stop the server, and restore a backup (docs/operations.md)."
+        "integrity", f"The file is damaged: {told}.", "Stop the server, and restore a backup (docs/deployment.md)."
     )
 
 

@@ -53,4 +53,4 @@ def _https() -> Finding:
     detail = (
         f"It is off, and ALLOWED_HOSTS lets others come in ({hosts}): passwords and keys could be read on their way."
     )
-    return warning("HTTPS", detail, "Put a proxy with TLS in front, and set HTTPS=true (docs/operations.md).")
+    return warning("HTTPS", detail, "Put a proxy with TLS in front, and set HTTPS=true (docs/deployment.md).")

@@ -9,7 +9,7 @@ from tests.processes import POSTGRES_URL, Home, Watch, eventually, get
 
 QUICK = "script:tokens-20-rate-0"
 AT_ONCE = 10
-POOL = 20  # as docs/operations.md says: max_connections must be at least so many for each process
+POOL = 20  # as docs/deployment.md says: max_connections must be at least so many for each process
 
 
 @pytest.mark.skipif(not POSTGRES_URL, reason="SQLite has no pool")

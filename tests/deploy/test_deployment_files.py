@@ -10,7 +10,7 @@ import pytest
 import yaml
 from django.conf import settings
 
-from tests.docs.test_docs import APPS
+from tests.docs.test_docs import APPS, DEPLOYMENT
 from tests.processes import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -37,7 +37,7 @@ def test_nobody_is_killed_before_the_running_replies_have_finished():
 def test_nginx_has_all_processes():
     assert len(SERVERS) == 3
     assert servers_in("nginx.compose.conf") == [f"{name}:8000" for name in SERVERS]
-    ports = re.findall(r"colloquy@(\d+)", (ROOT / "docs" / "operations.md").read_text())
+    ports = re.findall(r"colloquy@(\d+)", DEPLOYMENT)
     assert servers_in("nginx.upstream.conf") == [f"127.0.0.1:{port}" for port in dict.fromkeys(ports)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llm_models.standin import text_of
-from tests.docs.test_docs import OPERATIONS, blocks, section
+from tests.docs.test_docs import DEPLOYMENT, blocks, section
 from tests.processes import POSTGRES_URL, ROOT, Home, Watch, until
 
 QUICK = "script:tokens-30-rate-0-think-5-unicode"
@@ -20,7 +20,7 @@ DATABASE = "PostgreSQL" if POSTGRES_URL else "SQLite"
 
 def follow(heading: str, home: Home, backup: Path) -> None:
     """Do what the guide says."""
-    [script] = blocks(section(OPERATIONS, heading), "sh")
+    [script] = blocks(section(DEPLOYMENT, heading), "sh")
     environment = home.environment(BACKUP=backup)
     done = subprocess.run(
         ["bash", "-e", "-u", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120

@@ -54,9 +54,9 @@ APPS = HOUSE["root_packages"]
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text()
-API, STREAMING, OPERATIONS, ARCHITECTURE, SECURITY = (
+API, STREAMING, OPERATIONS, DEPLOYMENT, ARCHITECTURE, SECURITY = (
     (ROOT / "docs" / f"{name}.md").read_text()
-    for name in ("api", "streaming", "operations", "architecture", "security")
+    for name in ("api", "streaming", "operations", "deployment", "architecture", "security")
 )
 
 
