@@ -99,7 +99,7 @@ class Stream(asyncio.Protocol):
             if not self._last_at:
                 self._first_token(now)
             self._last_at = now
-            if self.rate and self._clock.is_running:
+            if self.rate:
                 self._note_lag(now)
         self.has_ended = self.has_ended or self._end in self._recent
 
@@ -107,7 +107,7 @@ class Stream(asyncio.Protocol):
         """How late the oldest token of what came is, by a clock that the fastest one of the stream will set."""
         if numbers := NUMBERED_TOKEN.findall(self._recent):
             oldest, self._newest = self._newest + 1, int(numbers[-1])
-            if oldest <= self._newest:
+            if self._clock.is_running and oldest <= self._newest:
                 self.lags.append(now - oldest / self.rate)
 
     def lateness(self) -> list[float]:
