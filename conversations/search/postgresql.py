@@ -43,6 +43,15 @@ _COLUMNS = "owner_id, conversation_id, message_id, role, model_name, created_at,
 # PARTS without its looking around, which PostgreSQL is slow at: whether there is anything to part.
 _PARTED = re.sub(r"\(\?<?=(.*?)\)", r"\1", PARTS)
 
+# PARTS, one kind after the other, for PostgreSQL looks back by reading the whole text up to there once more.
+_PARTINGS = [
+    "([a-z])(?=[A-Z])",
+    "([A-Z0-9])(?=[A-Z][a-z])",
+    f"([A-Za-z]{JOINT}?[A-Za-z])(?=[0-9])",
+    f"([0-9])(?=[A-Za-z]{JOINT}?[A-Za-z])",
+]
+_PART = " ".join(f"line := regexp_replace(line, '{parting}', '\\1{JOINT}', 'g');" for parting in _PARTINGS)
+
 # As words.words_of: first the line, then the wholes. To look first if there is anything to replace halves the time.
 _WORDS_OF = f"""
     CREATE OR REPLACE FUNCTION search_words(given text, OUT line text, OUT wholes text)
@@ -57,7 +66,7 @@ _WORDS_OF = f"""
         END IF;
         line := regexp_replace(line, {{SEPARATORS}}, ' ', 'g');
         IF line ~ {{PARTED}} THEN
-            line := regexp_replace(line, {{PARTS}}, {{JOINT}}, 'g');
+            {_PART}
         END IF;
         line := lower(line COLLATE {{collation}});
         IF NOT is_ascii THEN
@@ -312,7 +321,6 @@ def _words_of(connection: BaseDatabaseWrapper) -> str:
     patterns = {
         "MARKS": MARKS,
         "SEPARATORS": SEPARATORS,
-        "PARTS": PARTS,
         "PARTED": _PARTED,
         "JOINT": JOINT,
         "UNSPACED": UNSPACED,

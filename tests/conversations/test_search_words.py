@@ -1,6 +1,7 @@
 """What is found is what the documented words say: search is held against a plain reading of every text."""
 
 import re
+import time
 
 import pytest
 from django.db import connection
@@ -103,6 +104,9 @@ ATOMS = [
 GLUE = [" ", " ", " ", "", "-", "_", ".", '"', "*", " -", ' "', '" ', "🎉", "é", "\u0301"]
 said = st.lists(st.one_of(st.sampled_from(ATOMS), st.sampled_from(GLUE)), max_size=12).map("".join)
 anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
+of_parts = st.text("abAB01 -\u2019\xa0東", max_size=12)
+
+of_postgresql = pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite is given the words by Python.")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -119,16 +123,16 @@ def test_search_finds_exactly_what_reading_finds(as_alice, conversation, texts, 
 
 
 @settings(max_examples=500, deadline=None)
-@given(text=st.text("abAB01 -\u2019\xa0東", max_size=12))
+@given(text=of_parts)
 def test_words_come_apart_wherever_they_have_parts(text):
     apart = re.sub(PARTS, " ", text)
 
     assert words_of(text).line == words_of(apart).line
 
 
-@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite is given the words by Python.")
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(text=st.one_of(said, anything))
+@of_postgresql
+@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@given(text=st.one_of(said, anything, of_parts))
 def test_postgresql_reads_the_same_words(db, text):
     with connection.cursor() as cursor:
         cursor.execute("SELECT line, wholes, search_vector_of('7x', %s)::text FROM search_words(%s)", [text, text])
@@ -137,3 +141,21 @@ def test_postgresql_reads_the_same_words(db, text):
     words = words_of(text)
     assert (line.split(" "), wholes.split(" ")) == (words.line or [""], words.wholes or [""])
     assert set(re.findall(r"'7x([^']+)'", vector)) == {*words.line, *words.wholes}
+
+
+@of_postgresql
+@pytest.mark.parametrize("piece", ["tok123 ", "3ab1", "aB", "語", "語 ", "é", "a_", "x" * 70 + " "])
+def test_postgresql_reads_in_a_time_that_goes_by_the_length(db, piece):
+    assert seconds_to_read(piece, 96_000) < 24 * seconds_to_read(piece, 12_000)  # 8 times, or 64 by the square
+
+
+def seconds_to_read(piece: str, length: int) -> float:
+    """The least of a few times: others are at work on this machine, too."""
+    text = piece * (length // len(piece))
+    took = []
+    with connection.cursor() as cursor:
+        for _ in range(5):
+            begin = time.perf_counter()
+            cursor.execute("SELECT search_vector('7x', %s, '')", [text])
+            took.append(time.perf_counter() - begin)
+    return min(took)
