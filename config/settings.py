@@ -195,7 +195,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 
-# Wrong keys and tickets from one address; 0: no limit.
+# Wrong keys and tickets from one address, and apart from these, wrong passwords at the admin; 0: no limit.
 AUTH_FAILURES_PER_MINUTE = env_int("AUTH_FAILURES_PER_MINUTE", 100)
 
 # Wrong passwords for one user name from one address, until it is locked out there; 0: never.
@@ -205,6 +205,7 @@ LOGIN_LOCKOUT_SECONDS = env_int("LOGIN_LOCKOUT_SECONDS", 900)
 AXES_ENABLED = LOGIN_MAX_FAILURES > 0
 AXES_FAILURE_LIMIT = LOGIN_MAX_FAILURES
 AXES_COOLOFF_TIME = timedelta(seconds=LOGIN_LOCKOUT_SECONDS)
+AXES_HANDLER = "accounts.lockout.LockoutHandler"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or nobody could say when it ends
 AXES_RESET_ON_SUCCESS = True

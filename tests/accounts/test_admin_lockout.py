@@ -4,9 +4,11 @@ from datetime import timedelta
 
 import pytest
 from axes.models import AccessAttempt
+from django.contrib.auth.backends import ModelBackend
 from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
+from rest_framework.test import APIClient
 
 from accounts.models import User
 
@@ -135,6 +137,41 @@ def test_a_command_lets_everyone_in(operator):
         log_in("wrong")
     call_command("axes_reset")
 
+    assert log_in(PASSWORD).status_code == 302
+
+
+def test_who_tries_many_names_is_refused_until_the_minute_is_over(operator, settings, clock):
+    settings.AUTH_FAILURES_PER_MINUTE = 5
+    tried = [log_in("wrong", username=f"name{number}").status_code for number in range(6)]
+    assert tried == [200] * 5 + [429]
+    clock.advance(15)
+
+    response = log_in(PASSWORD)
+
+    assert (response.status_code, response.headers["Retry-After"]) == (429, "45")
+    assert "Wait 1 minute before" in response.text
+    assert "let you in earlier" not in response.text
+    assert log_in(PASSWORD, address="198.51.100.2").status_code == 302
+    clock.advance(45)
+    assert log_in(PASSWORD).status_code == 302
+
+
+def test_no_hash_is_spent_on_those_that_are_refused(operator, settings, clock, monkeypatch):
+    settings.AUTH_FAILURES_PER_MINUTE = 5
+    asked = []
+    monkeypatch.setattr(ModelBackend, "authenticate", lambda *args, **kwargs: asked.append(kwargs["username"]))
+    for number in range(9):
+        log_in("wrong", username=f"name{number}")
+
+    assert asked == [f"name{number}" for number in range(5)]
+
+
+def test_wrong_keys_shut_no_admin(operator, settings, clock):
+    settings.AUTH_FAILURES_PER_MINUTE = 2
+    client = APIClient(REMOTE_ADDR=HERE)
+    tried = [client.get("/api/keys", headers={"authorization": "Bearer nonsense"}).status_code for _ in range(3)]
+
+    assert tried == [401, 401, 429]
     assert log_in(PASSWORD).status_code == 302
 
 
