@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import sys
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -47,15 +49,20 @@ def main() -> None:
     arguments = _arguments()
     pace = Pace(is_quick=arguments.quick, is_full=arguments.full)
     began = datetime.now(UTC)
-    results = {name: _measured(name, pace) for name in arguments.names or BENCHMARKS}
+    results: dict[str, list[Figure]] = {}
+    failed = []
+    for name in arguments.names or BENCHMARKS:
+        say(f"{name} … (load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)")
+        try:
+            results[name] = BENCHMARKS[name](pace)
+        except Exception:  # what the others measured in an hour is not to be lost by it
+            traceback.print_exc()
+            failed.append(name)
     told = report.document(results, began, pace.is_quick)
     print(report.table(figure for figures in results.values() for figure in figures))
     print(f"\n{report.write(told)}")
-
-
-def _measured(name: str, pace: Pace) -> list[Figure]:
-    say(f"{name} … (load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores)")
-    return BENCHMARKS[name](pace)
+    if failed:
+        sys.exit(f"Failed, as told above: {', '.join(failed)}")
 
 
 def _arguments() -> argparse.Namespace:
