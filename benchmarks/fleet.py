@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import cycle, islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psutil
 import psycopg
@@ -35,7 +35,12 @@ UNHURRIED_SECONDS = 60.0  # by which no stream may end before it is told to
 # An hour in a minute: so a log is kept for ten seconds where it would be for ten minutes.
 LOG_SECONDS = 10
 AN_HOURS_STREAMS = 3600
-STOP_ALL = "UPDATE chat_generation SET stop_requested_at = now() WHERE finished_at IS NULL"
+# Those that a checkpoint is at have their turn next time: to wait for one while holding others would be a deadlock.
+STOP_ALL = """
+    UPDATE chat_generation SET stop_requested_at = now()
+    WHERE id IN (SELECT id FROM chat_generation WHERE finished_at IS NULL FOR UPDATE SKIP LOCKED)
+"""
+UNFINISHED = "SELECT count(*) FROM chat_generation WHERE finished_at IS NULL"
 SHORT = "script:tokens-40-rate-0"
 
 
@@ -103,8 +108,14 @@ def _ollama(running: Fleet) -> Server:
 def _stop_all(running: Fleet) -> None:
     """Who hangs up stops nothing: so all that runs is told to stop, and its end awaited."""
     with psycopg.connect(running.home.database_url, autocommit=True) as connection:
-        while connection.execute(STOP_ALL).rowcount or stats(_ollama(running))["running"]:
+        while _count(connection, UNFINISHED) or stats(_ollama(running))["running"]:
+            connection.execute(STOP_ALL)
             time.sleep(0.5)
+
+
+def _count(connection: psycopg.Connection, query: LiteralString) -> int:
+    [count] = connection.execute(query).fetchone() or [0]
+    return int(count)
 
 
 def _figures(streams: int, measured: Measured) -> list[Figure]:
