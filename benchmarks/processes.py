@@ -16,6 +16,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from tests.redis import RedisServer
+
 ROOT = Path(__file__).resolve().parent.parent
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
@@ -82,7 +84,7 @@ def standin() -> Iterator[Server]:
 
 
 @contextmanager
-def colloquy(ollama: Server, server: str = "daphne") -> Iterator[Server]:
+def colloquy(ollama: Server, server: str = "daphne", **settings: str) -> Iterator[Server]:
     """What is measured: this tree, with a fresh database."""
     with tempfile.TemporaryDirectory(prefix="colloquy-bench-") as directory:
         data = _prepared()
@@ -92,8 +94,23 @@ def colloquy(ollama: Server, server: str = "daphne") -> Iterator[Server]:
             "daphne": [*manage("serve"), "--port", str(port)],
             "uvicorn": uvicorn("config.asgi:application", port),
         }[server]
-        with running(command, port, "/health", environment(Path(directory), ollama.url)) as started:
+        with running(command, port, "/health", environment(Path(directory), ollama.url) | settings) as started:
             yield replace(started, key=data.key, data_dir=Path(directory))
+
+
+@contextmanager
+def colloquy_with_redis(ollama: Server) -> Iterator[Server]:
+    """The same as one process of several, which tells a Redis all that its readers are told."""
+    if not shutil.which("redis-server"):
+        raise DidNotStart("redis-server is not installed")
+    with tempfile.TemporaryDirectory(prefix="colloquy-bench-") as directory:
+        redis = RedisServer(Path(directory))
+        redis.start()
+        try:
+            with colloquy(ollama, REDIS_URL=redis.url) as started:
+                yield started
+        finally:
+            redis.stop()
 
 
 @contextmanager

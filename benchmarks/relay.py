@@ -36,6 +36,7 @@ RELAYS = [
     Relay("bare, daphne", processes.bare_consumer, load.bare_door),
     Relay("ours, uvicorn", lambda ollama: processes.colloquy(ollama, "uvicorn"), load.colloquy_door),
     Relay("bare, uvicorn", lambda ollama: processes.bare_consumer(ollama, "uvicorn"), load.bare_door),
+    Relay("ours with Redis, daphne", processes.colloquy_with_redis, load.colloquy_door),
     Relay("direct", nullcontext, load.ollama_door),
     Relay("nginx", processes.nginx, load.ollama_door, is_scale_only=True),
     Relay(
@@ -56,6 +57,12 @@ def run(pace: Pace) -> list[Figure]:
     return [
         *_cpu("daphne", measured),
         *_cpu("uvicorn", measured),
+        beside(
+            "Relay: CPU per 1,000 tokens, daphne, with Redis (the baseline is without)",
+            "s",
+            _median_cpu(measured["ours with Redis, daphne"]),
+            _median_cpu(measured["ours, daphne"]),
+        ),
         plain("Relay: CPU per 1,000 tokens, nginx (the floor)", "s", _median_cpu(measured["nginx"])),
         plain(
             "Relay: CPU per 1,000 tokens, bare, httpx's own transport",
