@@ -18,6 +18,7 @@ from benchmarks.load import Group, Load
 from benchmarks.pace import Pace
 from benchmarks.processes import ROOT, Server
 from benchmarks.report import Figure, plain
+from tests.processes import free_port
 
 REQUIREMENTS = ROOT / "requirements" / "runtime.txt"
 INSTALL_SECONDS = 600
@@ -43,7 +44,7 @@ def _starts(pace: Pace) -> list[Figure]:
 
 
 def _seconds_to_health(data_dir: Path) -> float:
-    port = processes.free_port()
+    port = free_port()
     command = [*processes.manage("serve"), "--port", str(port)]
     began = time.monotonic()
     with processes.running(command, port, "/health", processes.environment(data_dir, NOWHERE)):

@@ -3,7 +3,6 @@
 import atexit
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,10 +15,10 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from tests.processes import NGINX, free_port
 from tests.redis import RedisServer
 
 ROOT = Path(__file__).resolve().parent.parent
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 START_SECONDS = 30.0
 END_SECONDS = 15.0
@@ -101,8 +100,6 @@ def colloquy(ollama: Server, server: str = "daphne", **settings: str) -> Iterato
 @contextmanager
 def colloquy_with_redis(ollama: Server) -> Iterator[Server]:
     """The same as one process of several, which tells a Redis all that its readers are told."""
-    if not shutil.which("redis-server"):
-        raise DidNotStart("redis-server is not installed")
     with tempfile.TemporaryDirectory(prefix="colloquy-bench-") as directory:
         redis = RedisServer(Path(directory))
         redis.start()
@@ -205,12 +202,6 @@ def uvicorn(application: str, port: int) -> list[str]:
         *options.split(),
         *ending.split(),
     ]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @cache

@@ -10,6 +10,8 @@ from benchmarks.load import Door, Group, Load, Measured
 from benchmarks.pace import Pace
 from benchmarks.processes import Server
 from benchmarks.report import Figure, beside, difference, plain, say
+from tests.fleet import REDIS
+from tests.processes import NGINX
 
 STREAMS = 200
 RATE = 30
@@ -29,6 +31,7 @@ class Relay:
     door: Callable[[Server, str], Door]
     is_scale_only: bool = False
     """Measured once."""
+    is_at_hand: bool = True
 
 
 RELAYS = [
@@ -36,9 +39,14 @@ RELAYS = [
     Relay("bare, daphne", processes.bare_consumer, load.bare_door),
     Relay("ours, uvicorn", lambda ollama: processes.colloquy(ollama, "uvicorn"), load.colloquy_door),
     Relay("bare, uvicorn", lambda ollama: processes.bare_consumer(ollama, "uvicorn"), load.bare_door),
-    Relay("ours with Redis, daphne", processes.colloquy_with_redis, load.colloquy_door),
+    Relay(
+        "ours with Redis, daphne",
+        processes.colloquy_with_redis,
+        load.colloquy_door,
+        is_at_hand=bool(REDIS),
+    ),
     Relay("direct", nullcontext, load.ollama_door),
-    Relay("nginx", processes.nginx, load.ollama_door, is_scale_only=True),
+    Relay("nginx", processes.nginx, load.ollama_door, is_scale_only=True, is_at_hand=bool(NGINX)),
     Relay(
         "bare with httpx's own transport, daphne",
         lambda ollama: processes.bare_consumer(ollama, transport="httpx"),
@@ -52,23 +60,14 @@ def run(pace: Pace) -> list[Figure]:
     measured: dict[str, list[Measured]] = {relay.name: [] for relay in RELAYS}
     for number in range(pace.rounds):
         for relay in RELAYS:
-            if number == 0 or not relay.is_scale_only:
+            if relay.is_at_hand and (number == 0 or not relay.is_scale_only):
                 measured[relay.name].append(_measure(relay, pace))
     return [
         *_cpu("daphne", measured),
         *_cpu("uvicorn", measured),
-        beside(
-            "Relay: CPU per 1,000 tokens, daphne, with Redis (the baseline is without)",
-            "s",
-            _median_cpu(measured["ours with Redis, daphne"]),
-            _median_cpu(measured["ours, daphne"]),
-        ),
-        plain("Relay: CPU per 1,000 tokens, nginx (the floor)", "s", _median_cpu(measured["nginx"])),
-        plain(
-            "Relay: CPU per 1,000 tokens, bare, httpx's own transport",
-            "s",
-            _median_cpu(measured["bare with httpx's own transport, daphne"]),
-        ),
+        *_scale("daphne, with Redis", measured["ours with Redis, daphne"]),
+        *_scale("nginx (the floor)", measured["nginx"]),
+        *_scale("bare, httpx's own transport", measured["bare with httpx's own transport, daphne"]),
         *(_gaps(server, measured) for server in CPU_SECONDS),
         *(_memory(server, measured) for server in CPU_SECONDS),
     ]
@@ -121,6 +120,11 @@ def _cpu(server: str, measured: dict[str, list[Measured]]) -> list[Figure]:
             rounds=ratios,
         ),
     ]
+
+
+def _scale(name: str, measured: list[Measured]) -> list[Figure]:
+    """Nothing of what is not at hand."""
+    return [plain(f"Relay: CPU per 1,000 tokens, {name}", "s", _median_cpu(measured))] if measured else []
 
 
 def _median_cpu(measured: list[Measured]) -> float:
