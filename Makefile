@@ -27,6 +27,7 @@ ANYWHERE := --ignore-glob='*/test_browser_*' --ignore=tests/chat/test_process_cl
 
 # Many processes are for PostgreSQL. Where it is at hand, what is about them need not run on SQLite as well.
 ELSEWHERE := --ignore=tests/chat/test_process_chaos.py --ignore=tests/chat/test_process_fleet.py \
+	--ignore=tests/chat/test_process_redis.py --ignore=tests/chat/test_process_queue.py \
 	--ignore=tests/accounts/test_process_proxy.py
 
 # Both databases at once, PostgreSQL with Redis beside it. What it has to say is shown when SQLite has done.

@@ -7,7 +7,7 @@ import psycopg
 
 from tests.processes import Home, until
 
-MESSAGES = 6_000
+MESSAGES = 2_000
 
 
 def left(home: Home) -> int:
