@@ -21,10 +21,17 @@ def this_host() -> str:
     return f"{seen[0][:60]}-{hashlib.sha256(''.join(seen).encode()).hexdigest()[:12]}"
 
 
-def worker_id(pid: int | None = None) -> str:
+def worker_id() -> str:
+    """That of this process, as worker_of() gives it."""
+    return _own_id(os.getpid())
+
+
+def worker_of(pid: int) -> str:
     """Host, process and the start of the process: a later one with the same number is someone else."""
-    pid = pid or os.getpid()
     return f"{this_host()}:{pid}:{_started(pid)}"
+
+
+_own_id = functools.cache(worker_of)  # by number, for a process may fork
 
 
 def is_of_this_host(worker: str) -> bool:
@@ -37,7 +44,7 @@ def is_dead(worker: str) -> bool:
         return False
     _host, pid, _started_at = worker.split(":")
     try:
-        return worker_id(int(pid)) != worker or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+        return worker_of(int(pid)) != worker or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from chat.context import fit
 from chat.models import Generation
 from conversations.models import Conversation, Message
-from streams.workers import worker_id
+from streams.workers import worker_of
 from tests.live import names
 
 SAVED_NUMBERS = 10_000
@@ -21,7 +21,7 @@ ACCOUNT = asdict(fit("", [Message(content="Why?")], path_length=1, window=4096).
 def living():
     """A process of this host that lives."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    yield worker_id(process.pid)
+    yield worker_of(process.pid)
     process.communicate(b"\n")
 
 

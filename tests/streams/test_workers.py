@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from streams.workers import is_dead, this_host, worker_id
+from streams.workers import is_dead, this_host, worker_id, worker_of
 
 
 @pytest.fixture
@@ -16,11 +16,11 @@ def process():
 
 def test_we_live():
     assert not is_dead(worker_id())
-    assert worker_id() == worker_id(os.getpid())
+    assert worker_id() == worker_of(os.getpid())
 
 
 def test_another_process_lives_until_it_is_killed(process):
-    worker = worker_id(process.pid)
+    worker = worker_of(process.pid)
     assert not is_dead(worker)
     process.kill()
     process.wait()
@@ -29,7 +29,7 @@ def test_another_process_lives_until_it_is_killed(process):
 
 def test_one_that_nobody_has_buried_is_dead(process):
     """Killed, but its parent has not asked after it: it still has its number."""
-    worker = worker_id(process.pid)
+    worker = worker_of(process.pid)
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert is_dead(worker)
