@@ -8,7 +8,8 @@ A text becomes a line of lower-case words without accents:
   characters are found by one word, more by pairs in a row, one by all pairs that begin with it.
 
 The regular expressions are read by Python and by PostgreSQL (postgresql.py), and mean the same to both: no `\\w`, which
-depends on the locale, and nothing where the longest and the first alternative would differ.
+depends on the locale, and nothing where the longest and the first alternative would differ. Only PARTS, which looks
+back, has another form there.
 """
 
 from __future__ import annotations
