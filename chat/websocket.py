@@ -189,7 +189,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _close(self, code: int) -> None:
         if not self.is_over:
             self.is_over = True
-            await self.close(code)
+            with suppress(OSError):  # the client is gone already
+                await self.close(code)
 
     def _unwatch_all(self) -> None:
         for watch in self.watches.values():

@@ -6,6 +6,7 @@ import pytest
 
 from chat.engine import engine
 from chat.opening import open_run
+from chat.websocket import ChatConsumer
 from llm_models.standin import text_of
 from tests.chat.test_reaper import left_by
 from tests.chat.test_websocket import close_code
@@ -96,6 +97,19 @@ def test_who_watches_what_another_process_writes_is_sent_to_another_process_at_o
 
 
 class TestSockets:
+    def test_one_whose_client_has_just_left_is_no_error(self, alice_online, server, monkeypatch):
+        tried = Event()
+
+        async def close(*args):
+            tried.set()
+            raise OSError  # as ASGI has it of a connection that is gone
+
+        monkeypatch.setattr(ChatConsumer, "close", close)
+        with alice_online.socket() as socket:
+            assert socket.ask(action="ping")["event"] == "pong"
+            begin_drain(server, seconds=1)
+            assert tried.wait(PATIENCE)
+
     def test_one_that_is_told_nothing_from_here_is_closed_at_once(self, alice_online, alice, server):
         generation = left_by("elsewhere:1:1", alice, content="Because")
         with alice_online.socket() as idle, alice_online.socket() as watching, alice_online.send(model_name=UNENDING):
