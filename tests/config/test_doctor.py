@@ -352,9 +352,8 @@ def test_a_redis_that_is_away_is_told(settings):
     assert "very-secret" not in found["Redis"].detail
 
 
-@pytest.mark.skipif(not os.environ.get("TEST_REDIS_URL"), reason="TEST_REDIS_URL is not set")
-def test_redis_is_told_with_its_version_and_a_message_comes_back(settings):
-    settings.REDIS_URL = os.environ["TEST_REDIS_URL"]
+def test_redis_is_told_with_its_version_and_a_message_comes_back(settings, redis_server):
+    settings.REDIS_URL = redis_server.url
     settings.CHANNEL_LAYERS = {
         "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [settings.REDIS_URL]}}
     }
