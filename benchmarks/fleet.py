@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import cycle, islice, pairwise
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any
 
 import psutil
 import psycopg
@@ -40,7 +40,7 @@ STOP_ALL = """
     UPDATE chat_generation SET stop_requested_at = now()
     WHERE id IN (SELECT id FROM chat_generation WHERE finished_at IS NULL FOR UPDATE SKIP LOCKED)
 """
-UNFINISHED = "SELECT count(*) FROM chat_generation WHERE finished_at IS NULL"
+AN_UNFINISHED = "SELECT 1 FROM chat_generation WHERE finished_at IS NULL LIMIT 1"
 SHORT = "script:tokens-40-rate-0"
 
 
@@ -108,14 +108,9 @@ def _ollama(running: Fleet) -> Server:
 def _stop_all(running: Fleet) -> None:
     """Who hangs up stops nothing: so all that runs is told to stop, and its end awaited."""
     with psycopg.connect(running.home.database_url, autocommit=True) as connection:
-        while _count(connection, UNFINISHED) or stats(_ollama(running))["running"]:
+        while connection.execute(AN_UNFINISHED).fetchone() or stats(_ollama(running))["running"]:
             connection.execute(STOP_ALL)
             time.sleep(0.5)
-
-
-def _count(connection: psycopg.Connection, query: LiteralString) -> int:
-    [count] = connection.execute(query).fetchone() or [0]
-    return int(count)
 
 
 def _figures(streams: int, measured: Measured) -> list[Figure]:
