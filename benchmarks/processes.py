@@ -124,8 +124,7 @@ def bare_consumer(ollama: Server, server: str = "daphne", transport: str = "aioh
 @contextmanager
 def nginx(ollama: Server) -> Iterator[Server]:
     """The floor: a plain proxy in C."""
-    if NGINX is None:
-        raise DidNotStart("nginx is not installed")
+    assert NGINX, "nginx is not installed."
     with tempfile.TemporaryDirectory(prefix="colloquy-bench-") as directory:
         port = free_port()
         config = Path(directory) / "nginx.conf"
